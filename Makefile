@@ -1,0 +1,56 @@
+# make run | test | lint | train | exam | bench | figures | gpu
+# Everything happens in .venv, which is made once and refreshed when a requirements file changes.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+TORCH := 2.13.0
+
+.PHONY: run test lint browser train exam bench figures gpu
+
+run: $(VENV)/run.stamp
+	$(PY) app.py $(ARGS)
+
+test: $(VENV)/test.stamp browser
+	$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/test.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+
+# The browser for the tests of the page; where none can be had the tests say so and are skipped, under CI they fail.
+browser: $(VENV)/test.stamp
+	@for one in chromium chromium-browser google-chrome; do command -v $$one >/dev/null && exit 0; done; \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
+	  || $(PY) -m playwright install chromium \
+	  || echo "No browser could be had: the browser tests will be skipped."
+
+train: $(VENV)/run.stamp
+	$(PY) -m omni.primer.training $(ARGS)
+
+exam: $(VENV)/test.stamp
+	$(PY) -m omni.exams $(ARGS)
+
+bench: $(VENV)/test.stamp
+	$(PY) -m omni.bench $(ARGS)
+
+figures: $(VENV)/run.stamp
+	$(PY) -m omni.bench.figures $(ARGS)
+
+gpu: $(VENV)/test.stamp
+	$(PY) -m omni.bench.gpu $(ARGS)
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one with: make run PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A torch that is there already (a GPU machine's own build) stays; otherwise the pinned one is installed.
+$(VENV)/run.stamp: $(PY) requirements.txt
+	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install torch==$(TORCH)
+	$(PY) -m pip install -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/run.stamp requirements-test.txt
+	$(PY) -m pip install -r requirements-test.txt
+	@touch $@

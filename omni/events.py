@@ -1,0 +1,104 @@
+"""What an engine says while it answers, in the order in which it happens.
+
+Arrays are plain numpy; files are made from them by ``omni.media``, never by an engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """More written words, to be appended to what came before."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the engine understood of the sound that the user sent, in words; comes before the reply."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SpeechChunk:
+    """Speech that follows on from the chunk before it, without gap or overlap."""
+
+    samples: np.ndarray  # (N,) float32 mono, -1..1
+    rate: int  # samples a second
+    start: int  # index of the first sample in the whole utterance
+
+
+@dataclass(frozen=True)
+class ImagePreview:
+    """The picture as far as it is known; at least four come before each ImageReady."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    done: float  # 0..1
+
+
+@dataclass(frozen=True)
+class ImageReady:
+    """A finished picture."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class ClipPreview:
+    """One more frame of the clip that is being made."""
+
+    frame: np.ndarray  # (H, W, 3) uint8
+    index: int
+    total: int
+
+
+@dataclass(frozen=True)
+class ClipReady:
+    """A finished clip, frames and sound on one clock."""
+
+    frames: np.ndarray  # (T, H, W, 3) uint8
+    fps: float
+    samples: np.ndarray  # (N,) float32 mono; empty where the clip is silent
+    rate: int
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the engine is doing, in a few words."""
+
+    doing: str
+    done: float | None = None  # 0..1 where it is known
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a reply took. Times are seconds from the start of the reply, None where that never came."""
+
+    tokens_in: dict[str, int] = field(default_factory=dict)  # by modality: text, image, audio, video
+    tokens_out: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    speech_seconds: float = 0.0  # length of the speech that was made
+    first_text: float | None = None
+    first_speech: float | None = None
+    image: float | None = None  # when the first picture stood
+    clip: float | None = None
+    peak_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of every reply that was not closed from outside."""
+
+    usage: Usage
+    reason: Literal["end", "length"] = "end"
+
+
+Event = Heard | TextDelta | SpeechChunk | ImagePreview | ImageReady | ClipPreview | ClipReady | Progress | Finished

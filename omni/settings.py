@@ -1,0 +1,131 @@
+"""What a server can be told: one frozen dataclass, read from the command line and the environment.
+
+Every field is a flag (``--queue-size``) and a variable (``OMNI_QUEUE_SIZE``); the flag wins. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+PREFIX = "OMNI_"
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def setting(default: Any, about: str, *, among: tuple[str, ...] = (), least: int = 0, most: int = 0) -> Any:
+    """A field with what ``--help`` says of it and the values it may take."""
+    return field(default=default, metadata={"about": about, "among": among, "least": least, "most": most})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this server runs."""
+
+    engine: str = setting("primer", "which model answers", among=("primer",))
+    device: str = setting("auto", "where the model runs", among=("auto", "cpu", "cuda"))
+    host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 is every address of the machine")
+    port: int = setting(7860, "port to listen on", least=1, most=65535)
+    share: bool = setting(False, "also open a public gradio.live address")
+    root: Path = setting(Path("data"), "folder for conversations and uploads; it belongs to this server alone")
+    queue_size: int = setting(16, "how many requests may wait for the model", least=1, most=1000)
+    max_upload_mb: int = setting(50, "largest file that a visitor may upload, in megabytes", least=1, most=2000)
+    log_level: str = setting("info", "how much goes to the log", among=("debug", "info", "warning", "error"))
+
+
+class BadValue(ValueError):
+    """A setting that cannot be used; the message is one sentence."""
+
+
+def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from flags, else variables, else defaults.
+
+    A value that cannot be used ends the program with one sentence and exit code 2.
+    """
+    parser = _parser()
+    given = vars(parser.parse_args(arguments))
+    values = {}
+    try:
+        for one in fields(Settings):
+            variable = variable_of(one)
+            if given[one.name] is not None:
+                values[one.name] = convert(one, given[one.name], flag_of(one))
+            elif environment.get(variable):
+                values[one.name] = convert(one, environment[variable], variable)
+    except BadValue as bad:
+        parser.error(str(bad))
+    return Settings(**values)
+
+
+def flag_of(one: Field) -> str:
+    """``queue_size`` is ``--queue-size``."""
+    return "--" + one.name.replace("_", "-")
+
+
+def variable_of(one: Field) -> str:
+    """``queue_size`` is ``OMNI_QUEUE_SIZE``."""
+    return PREFIX + one.name.upper()
+
+
+def convert(one: Field, raw: str, source: str) -> Any:
+    """The text of a flag or variable as the type of its field. Raises BadValue."""
+    kind = get_type_hints(Settings)[one.name]
+    if kind is bool:
+        return _convert_switch(raw, source)
+    if kind is int:
+        return _convert_number(one, raw, source)
+    among = one.metadata["among"]
+    if among and raw not in among:
+        raise BadValue(f"{source} must be one of {', '.join(among)}, not {raw!r}.")
+    return kind(raw)
+
+
+def _convert_switch(raw: str, source: str) -> bool:
+    word = raw.lower()
+    if word not in TRUE + FALSE:
+        raise BadValue(f"{source} must be yes or no, not {raw!r}.")
+    return word in TRUE
+
+
+def _convert_number(one: Field, raw: str, source: str) -> int:
+    least, most = one.metadata["least"], one.metadata["most"]
+    try:
+        number = int(raw)
+    except ValueError:
+        raise BadValue(f"{source} must be a whole number, not {raw!r}.") from None
+    if not least <= number <= most:
+        raise BadValue(f"{source} must be between {least} and {most}, not {number}.")
+    return number
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage block."""
+
+    def error(self, message: str) -> NoReturn:
+        print(message, file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="app.py",
+        description="Omni Playground: talk with an omni model in text, speech, pictures and clips.",
+        formatter_class=argparse.RawTextHelpFormatter,
+        allow_abbrev=False,
+    )
+    for one in fields(Settings):
+        assert one.default is not MISSING
+        among = one.metadata["among"]
+        choice = f" ({', '.join(among)})" if among else ""
+        switch = {"nargs": "?", "const": "yes"} if one.default is False else {}
+        parser.add_argument(
+            flag_of(one),
+            metavar="VALUE",
+            help=f"{one.metadata['about']}{choice}\n[{variable_of(one)}, default {one.default}]",
+            **switch,
+        )
+    return parser
