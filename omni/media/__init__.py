@@ -1,0 +1,23 @@
+"""Uploads come in here as files, leave as parts; arrays of an engine come in here, leave as files.
+
+Only this package makes media parts. It knows nothing of engines, models or the page.
+"""
+
+from omni.media.audio import read_audio, write_audio
+from omni.media.image import read_image, write_image
+from omni.media.intake import take, take_text
+from omni.media.limits import LIMITS, Limits
+from omni.media.video import read_video, write_video
+
+__all__ = [
+    "LIMITS",
+    "Limits",
+    "read_audio",
+    "read_image",
+    "read_video",
+    "take",
+    "take_text",
+    "write_audio",
+    "write_image",
+    "write_video",
+]

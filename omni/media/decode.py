@@ -1,0 +1,66 @@
+"""The program that runs in the sandbox: one upload in, one normalised file out.
+
+Started by ``sandbox.run`` as ``python -m omni.media.decode REQUEST``. Imports numpy, Pillow, av and soundfile and no
+model library, so that it starts in a fraction of a second. Knows neither the upload's name nor where the file goes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import BinaryIO
+
+import av
+import av.subtitles.codeccontext
+import av.subtitles.stream
+from PIL import Image as Pillow
+from PIL import JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+
+from omni.errors import Refused
+from omni.media.audio import normalise_sound
+from omni.media.image import normalise_picture
+from omni.media.limits import Limits
+from omni.media.sandbox import confine
+from omni.media.sniff import Found
+from omni.media.streams import has_picture_stream
+from omni.media.video import normalise_clip
+
+# av.subtitles and Pillow's plug-ins stand above because their libraries import them late, when no file can be opened.
+
+DAMAGED = "This file is damaged or cut off; please save it again or choose another one."
+TOO_LARGE = "This file needs too much memory to be read; please try a smaller one."
+
+
+def normalise(upload: BinaryIO, found: Found, limits: Limits) -> tuple[dict, bytes]:
+    """Decode the upload as what was found. Returns facts (with ``part``: image, audio or video) and a file's bytes."""
+    if found.kind == "picture":
+        return normalise_picture(upload, found.container, limits)
+    if found.kind == "stream" and has_picture_stream(upload, found.container):
+        return normalise_clip(upload, found.container, limits)
+    return normalise_sound(upload, found.container, limits)
+
+
+def main() -> None:
+    """Answer one request on the standard files."""
+    request = json.loads(sys.argv[1])
+    limits, found = Limits(**request["limits"]), Found(**request["found"])
+    Pillow.preinit()
+    av.logging.set_level(None)
+    confine(limits)
+    payload = b""
+    try:
+        facts, payload = normalise(sys.stdin.buffer.raw, found, limits)
+    except Refused as refusal:
+        facts = {"refused": str(refusal)}
+    except MemoryError:
+        facts = {"refused": TOO_LARGE}
+    except Exception:  # a parser may fail in any way on bytes that were made to break it
+        traceback.print_exc(limit=-3)
+        facts = {"refused": DAMAGED}
+    sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n" + payload)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""From an upload to a part: the only door.
+
+A file is sniffed here and decoded in the sandbox; what reaches the conversation's folder is a file that our own
+encoder made, under a random name. Nothing of the upload's name, metadata or bytes is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import unicodedata
+from pathlib import Path
+
+from omni.conversation import Audio, Image, Text, Video
+from omni.errors import Refused
+from omni.media import sandbox
+from omni.media.files import fresh
+from omni.media.limits import LIMITS, Limits
+from omni.media.sniff import sniff
+
+log = logging.getLogger(__name__)
+
+SUFFIX = {"image": ".png", "audio": ".wav", "video": ".mp4"}
+
+INVISIBLE = {"Cc", "Cf", "Cs"}  # control, format (among them direction marks), lone surrogates
+JOINERS = {"\u200c", "\u200d"}  # Persian and Indic words and most emoji are written with them
+
+
+def take(upload: Path, folder: Path, limits: Limits = LIMITS) -> Image | Audio | Video:
+    """Accept an uploaded file into ``folder`` or refuse it.
+
+    Pictures become PNG, sounds WAV (PCM16, mono), clips MP4 (H.264, AAC), each within ``limits``. A container
+    without pictures is a sound, whatever its name. Raises Refused with one sentence; then ``folder`` is as before.
+    """
+    upload, folder = Path(upload), Path(folder)
+    if not upload.is_file():
+        raise Refused("The file did not arrive; please upload it again.")
+    if upload.stat().st_size > limits.upload_bytes:
+        raise Refused(f"This file is too large; at most {limits.upload_bytes // 2**20} MB can be read.")
+    with upload.open("rb") as file:
+        found = sniff(file)
+        request = {"found": dataclasses.asdict(found), "limits": dataclasses.asdict(limits)}
+        facts, payload = sandbox.run(file, request, limits)
+    part = facts.pop("part")
+    path = fresh(folder, SUFFIX[part])
+    path.write_bytes(payload)
+    log.info("took %s as %s: %s", found.container, part, facts)
+    if part == "image":
+        return Image(path, **facts)
+    return Audio(path, **facts) if part == "audio" else Video(path, **facts)
+
+
+def take_text(text: str, limits: Limits = LIMITS) -> Text:
+    """Accept written words without control, direction and zero-width marks; line breaks and tabs stay.
+
+    Raises Refused where nothing is left or where there are more than ``limits.prompt_characters``.
+    """
+    if len(text) > 2 * limits.prompt_characters:  # before any work on a million characters
+        raise Refused(too_long(limits))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    kept = "".join(c for c in text if c in "\n\t" or c in JOINERS or unicodedata.category(c) not in INVISIBLE)
+    kept = kept.strip().strip("".join(JOINERS)).strip()
+    if not kept:
+        raise Refused("There is nothing to send yet; please write something or add a file.")
+    if len(kept) > limits.prompt_characters:
+        raise Refused(too_long(limits))
+    return Text(kept)
+
+
+def too_long(limits: Limits) -> str:
+    """The sentence for a prompt over the limit."""
+    return f"This text is too long; at most {limits.prompt_characters:,} characters can be read at once."

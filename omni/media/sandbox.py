@@ -1,0 +1,102 @@
+"""A process that may be killed: the only place where bytes of a stranger are parsed.
+
+The parent starts a fresh Python (never a fork: it holds threads and a model), gives it three open files and waits.
+The child confines itself before it looks at the upload: it may open no further file or socket, and its memory,
+time and output are bounded by the kernel. The answer is one line of JSON, then the bytes of the finished file.
+Does not know what is decoded. Does not defend against code execution beyond these bounds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+from omni.errors import Refused
+from omni.media.limits import Limits
+
+log = logging.getLogger(__name__)
+
+DECODER = ("-m", "omni.media.decode")
+ROOT = Path(__file__).resolve().parents[2]
+
+_AT_ONCE = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))  # so that many uploads do not fill the memory
+
+
+def run(upload: BinaryIO, request: dict, limits: Limits, program: tuple[str, ...] = DECODER) -> tuple[dict, bytes]:
+    """Run ``program`` (arguments of a Python) on an open upload.
+
+    The program finds the upload at file 0 and answers at file 1; ``request`` is its last argument, as JSON.
+    Returns the facts that it tells and the bytes of the file that it made. Raises Refused with the program's own
+    sentence, or with one of ours where it had to be killed or died.
+    """
+    command = [sys.executable, "-P", *program, json.dumps(request)]
+    with _AT_ONCE, tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as complaints:
+        upload.seek(0)
+        child = subprocess.Popen(
+            command, stdin=upload, stdout=answer, stderr=complaints, env=_environment(), start_new_session=True
+        )
+        try:
+            status = child.wait(limits.decode_seconds)
+        except subprocess.TimeoutExpired as cause:
+            raise Refused("Reading this file took too long; please try a smaller or shorter one.") from cause
+        finally:
+            _end(child)
+        answer.seek(0)
+        complaints.seek(0)
+        return _answer(status, answer, complaints)
+
+
+def confine(limits: Limits) -> None:
+    """Bound this process for good. To be called by the program, after its imports and before it reads file 0."""
+    cpu = int(2 * limits.decode_seconds) + 1  # decoders use two threads
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # the signal at the first says why, the second kills
+    for what, bound in (
+        (resource.RLIMIT_AS, limits.decode_bytes),
+        (resource.RLIMIT_FSIZE, 4 * limits.upload_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 3),  # 0, 1 and 2 are open: no name can be opened and no connection made
+    ):
+        resource.setrlimit(what, (bound, bound))
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the parent's environment but what Python needs: no tokens, no proxies."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    return {**kept, **threads, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _end(child: subprocess.Popen) -> None:
+    """Kill the child and whatever it started, if it still runs, and reap it."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _answer(status: int, answer: BinaryIO, complaints: BinaryIO) -> tuple[dict, bytes]:
+    """What the program said, or the sentence for how it ended."""
+    said = complaints.read(4_000).decode(errors="replace").strip()
+    if said:
+        log.warning("decoder (status %s): %s", status, said)
+    if status == -signal.SIGXCPU:
+        raise Refused("Reading this file took too long; please try a smaller or shorter one.")
+    try:
+        facts = json.loads(answer.readline(100_000)) if status == 0 else None
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        log.warning("decoder ended with status %s and no answer", status)
+        raise Refused("This file cannot be read; it may be damaged, so please save it again or choose another one.")
+    if "refused" in facts:
+        raise Refused(str(facts["refused"]))
+    return facts, answer.read()

@@ -1,0 +1,126 @@
+"""Real media for the tests, made on the spot: no network, no files kept in the repository."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+from PIL import Image
+
+RATE = 16_000
+
+
+def tone(seconds: float = 1.0, hertz: float = 440.0, rate: int = RATE) -> np.ndarray:
+    """(N,) float32, half of full scale."""
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def photo(width: int = 400, height: int = 300) -> np.ndarray:
+    """(H, W, 3) uint8: a smooth picture with a red upper left corner."""
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([255 - 128 * x // width, 200 * y // height, 200 * x // width], axis=-1).astype(np.uint8)
+    pixels[: height // 4, : width // 4] = (255, 0, 0)
+    return pixels
+
+
+def picture_file(path: Path, pixels: np.ndarray, kind: str = "PNG", **options) -> Path:
+    Image.fromarray(pixels).save(path, kind, **options)
+    return path
+
+
+def sound_file(path: Path, samples: np.ndarray, kind: str, rate: int = RATE, **options: str) -> Path:
+    """A sound in one of wav, flac, mp3, ogg, m4a (AAC in MP4), webm (Opus); ``options`` are the muxer's."""
+    if kind in ("wav", "flac"):
+        soundfile.write(path, samples, rate, format=kind.upper(), subtype="PCM_16")
+        return path
+    container = {"m4a": "mp4"}.get(kind, kind)
+    codec = {"mp3": "libmp3lame", "ogg": "libopus", "webm": "libopus", "m4a": "aac"}[kind]
+    with av.open(str(path), "w", format=container, options=options) as file:
+        fill(file, sound_track(file, codec, rate), samples, rate)
+    return path
+
+
+def sound_track(file, codec: str, rate: int):
+    """A stream of sound; all streams of a file have to be there before the first packet."""
+    return file.add_stream(codec, rate=48_000 if codec == "libopus" else rate, layout="mono")
+
+
+def fill(file, stream, samples: np.ndarray, rate: int) -> None:
+    """Encode all samples into a stream."""
+    frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+    frame.rate = rate
+    size = {"libopus": 960, "opus": 960, "aac": 1024, "libmp3lame": 1152, "mp3": 1152}[stream.codec_context.name]
+    resampler = av.AudioResampler(stream.codec_context.format, "mono", stream.rate, frame_size=size)
+    for piece in (*resampler.resample(frame), *resampler.resample(None)):
+        file.mux(stream.encode(piece))
+    file.mux(stream.encode(None))
+
+
+def clip_file(
+    path: Path,
+    seconds: float = 1.0,
+    fps: int = 10,
+    size: tuple[int, int] = (160, 120),
+    container: str = "mp4",
+    sound: bool = True,
+    live: bool = False,
+    hertz: float = 440.0,
+) -> Path:
+    """A clip that turns from blue to red. ``live`` writes it as a browser records: without length or index."""
+    webm = container == "webm"
+    with av.open(str(path), "w", format=container, options={"live": "1"} if live else {}) as file:
+        pictures = file.add_stream("libvpx" if webm else "libx264", rate=fps)
+        pictures.width, pictures.height = size
+        pictures.pix_fmt = "yuv420p"
+        pictures.options = {"deadline": "realtime", "cpu-used": "8"} if webm else {"preset": "ultrafast"}
+        track = sound_track(file, "libopus" if webm else "aac", 48_000) if sound else None
+        count = round(seconds * fps)
+        for index in range(count):
+            red = round(255 * index / max(1, count - 1))
+            pixels = np.full((size[1], size[0], 3), (red, 0, 255 - red), np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels).reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            file.mux(pictures.encode(frame))
+        file.mux(pictures.encode(None))
+        if track is not None:
+            fill(file, track, tone(seconds, hertz, 48_000), 48_000)
+    return path
+
+
+def wav_header(rate: int, channels: int = 1, bits: int = 16, tag: int = 1, data: bytes = b"\0\0" * 100) -> bytes:
+    """A WAV with any fields in its header."""
+    frame = channels * bits // 8
+    fields = struct.pack("<HHIIHH", tag, channels, rate, rate * frame & 0xFFFFFFFF, frame & 0xFFFF, bits)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + fields + b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def bomb_png(side: int = 13_000) -> bytes:
+    """A PNG of one grey, side x side pixels, in some twenty kilobytes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = zlib.compressobj(9)
+    row = b"\0" * (side // 8 + 2)
+    data = b"".join(rows.compress(row) for _ in range(side)) + rows.flush()
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def jpeg_bytes(pixels: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+def peak_hertz(samples: np.ndarray, rate: int) -> float:
+    """The loudest frequency of a sound."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(spectrum.argmax() * rate / len(samples))
