@@ -1,0 +1,15 @@
+"""The engines behind the page, each opened by name."""
+
+from __future__ import annotations
+
+from omni.engine import Engine
+from omni.settings import Settings
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The engine that ``settings`` name, loaded and ready. Raises OmniError where it cannot be opened."""
+    if settings.engine == "primer":
+        from omni.engines.primer import PrimerEngine
+
+        return PrimerEngine.open(settings.device)
+    raise ValueError(f"no engine is called {settings.engine!r}")

@@ -1,0 +1,316 @@
+"""The transformer of Primer: one decoder for tokens of every modality, a mixture of experts from the second layer on.
+
+Differs from the usual decoder in three ways: positions have three axes (time, row, column), so that a picture's codes
+know their neighbours; the router scores with a sigmoid and is balanced by a bias that no gradient touches
+(arXiv 2408.15664); logits are computed for one modality at a time, since the grammar always knows which comes next.
+Knows nothing of tokenisers or of what the ids mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.integrations.moe import use_experts_implementation
+from transformers.utils import ModelOutput
+
+from omni.primer.configuration import PrimerConfig
+
+
+class Routing(NamedTuple):
+    """Where the tokens of one layer went: scores (N, E) float32 of 0..1, logits (N, E), chosen experts (N, k)."""
+
+    scores: Tensor
+    logits: Tensor
+    chosen: Tensor
+
+
+@dataclass
+class PrimerOutput(ModelOutput):
+    """Hidden states (B, L, H), logits over the whole vocabulary where asked for, and the routing by MoE layer."""
+
+    logits: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    routing: tuple[Routing, ...] | None = None
+
+
+class KeyValueCache:
+    """Keys and values of all layers, (layers, B, kv heads, capacity, head dim), written in place.
+
+    State: ``length``, the number of positions filled; ``hidden``, for each row of the batch the number of leading
+    positions that it must not see (rows of different lengths stand right-aligned).
+    """
+
+    def __init__(self, config: PrimerConfig, batch: int, capacity: int, like: Tensor):
+        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity, config.head_dim)
+        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+        self.length = 0
+        self.hidden = [0] * batch
+
+    @property
+    def capacity(self) -> int:
+        return self.keys.shape[3]
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write (B, kv heads, L, D) after the filled part; all keys and values so far."""
+        end = self.length + keys.shape[2]
+        if end > self.capacity:
+            raise IndexError(f"the cache holds {self.capacity} positions, {end} were asked for")
+        self.keys[layer, :, :, self.length : end] = keys
+        self.values[layer, :, :, self.length : end] = values
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def mask(self, added: int) -> Tensor | None:
+        """What ``added`` new positions may see: (B, 1, added, total) bool, or None where they may see everything."""
+        if added == 1 and not any(self.hidden):
+            return None
+        total = self.length + added
+        places = torch.arange(total, device=self.keys.device)
+        causal = places[None, :] <= self.length + torch.arange(added, device=places.device)[:, None]
+        hidden = torch.tensor(self.hidden, device=places.device)[:, None, None, None]
+        return causal & (places >= hidden)
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's RMS norm in the dtype of its input, which keeps it fused under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary embedding of (B, heads, L, D) by angles (B, 1, L, D / 2)."""
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with normalised queries and keys."""
+
+    def __init__(self, config: PrimerConfig, layer: int):
+        super().__init__()
+        self.layer = layer
+        self.heads, self.kv_heads, self.head_dim = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+        )
+        self.qkv = nn.Linear(config.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
+        self.out = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+        self.query_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
+        self.key_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
+
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], cache: KeyValueCache | None, mask: Tensor | None
+    ) -> Tensor:
+        batch, length, _ = x.shape
+        split = [self.heads, self.kv_heads, self.kv_heads]
+        q, k, v = self.qkv(x).view(batch, length, -1, self.head_dim).transpose(1, 2).split(split, 1)
+        q = rotate(self.query_norm(q), *angles)
+        k = rotate(self.key_norm(k), *angles)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=cache is None, enable_gqa=True)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+
+class MLP(nn.Module):
+    """SwiGLU, gate and up in one matrix: the dense first layer and the expert that all tokens share."""
+
+    def __init__(self, hidden: int, inner: int):
+        super().__init__()
+        self.gate_up = nn.Linear(hidden, 2 * inner, bias=False)
+        self.down = nn.Linear(inner, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, -1)
+        return self.down(F.silu(gate) * up)
+
+
+@use_experts_implementation
+class PrimerExperts(nn.Module):
+    """The routed experts of one layer in two parameters, laid out as transformers lays out fused experts."""
+
+    def __init__(self, config: PrimerConfig):
+        super().__init__()
+        self.num_experts = config.num_experts
+        hidden, inner = config.hidden_size, config.moe_intermediate_size
+        self.gate_up_proj = nn.Parameter(torch.empty(self.num_experts, 2 * inner, hidden))
+        self.down_proj = nn.Parameter(torch.empty(self.num_experts, hidden, inner))
+        self.act_fn = nn.SiLU()
+
+    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Tokens (N, H), their experts (N, k) and the experts' weights (N, k) to (N, H)."""
+        if len(x) <= 2:  # decoding: no sorting, two small products an expert
+            rows = [self._few(*row) for row in zip(x.split(1), chosen.tolist(), weights.to(x.dtype), strict=True)]
+            return rows[0] if len(rows) == 1 else torch.cat(rows)
+        order = chosen.flatten().argsort()
+        tokens = order // chosen.shape[1]
+        counts = chosen.flatten().bincount(minlength=self.num_experts).tolist()
+        groups = x[tokens].split(counts)
+        parts = [self._expert(expert, group) for expert, group in enumerate(groups) if len(group)]
+        mixed = torch.cat(parts) * weights.flatten()[order, None].to(x.dtype)
+        return torch.zeros_like(x).index_add(0, tokens, mixed.to(x.dtype))
+
+    def _few(self, x: Tensor, experts: list[int], weights: Tensor) -> Tensor:
+        """One token (1, H) through its experts."""
+        return weights @ torch.cat([self._expert(expert, x) for expert in experts])[None]
+
+    def _expert(self, expert: int, x: Tensor) -> Tensor:
+        return F.linear(self._apply_gate(F.linear(x, self.gate_up_proj[expert])), self.down_proj[expert])
+
+
+class Router(nn.Module):
+    """Scores every expert on its own (sigmoid, float32) and takes the best k after a balancing bias."""
+
+    def __init__(self, config: PrimerConfig):
+        super().__init__()
+        self.top_k = config.num_experts_per_tok
+        self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
+        self.register_buffer("balance", torch.zeros(config.num_experts))
+
+    def forward(self, x: Tensor) -> tuple[Routing, Tensor]:
+        """Tokens (N, H) to their routing and the weights (N, k) of the chosen experts, which add up to one."""
+        with torch.autocast(x.device.type, enabled=False):
+            logits = F.linear(x.float(), self.weight.float())
+        scores = logits.sigmoid()
+        chosen = (scores.detach() + self.balance).topk(self.top_k, -1).indices
+        picked = scores.gather(1, chosen)
+        return Routing(scores, logits, chosen), picked / picked.sum(-1, keepdim=True)
+
+
+class MoE(nn.Module):
+    """Routed experts and one expert that every token shares."""
+
+    def __init__(self, config: PrimerConfig):
+        super().__init__()
+        self.gate = Router(config)
+        self.experts = PrimerExperts(config)
+        self.shared = MLP(config.hidden_size, config.moe_intermediate_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
+        tokens = x.flatten(0, 1)
+        routing, weights = self.gate(tokens)
+        return (self.experts(tokens, routing.chosen, weights) + self.shared(tokens)).view_as(x), routing
+
+
+class DecoderLayer(nn.Module):
+    """Attention, then a dense MLP (first layer) or a mixture of experts."""
+
+    def __init__(self, config: PrimerConfig, layer: int):
+        super().__init__()
+        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MoE(config) if layer else MLP(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x: Tensor, angles, cache, mask) -> tuple[Tensor, Routing | None]:
+        x = x + self.attention(self.attention_norm(x), angles, cache, mask)
+        mixed = self.mlp(self.mlp_norm(x))
+        if isinstance(mixed, tuple):
+            return x + mixed[0], mixed[1]
+        return x + mixed, None
+
+
+class PrimerPreTrainedModel(PreTrainedModel):
+    config_class = PrimerConfig
+    base_model_prefix = "model"
+    _no_split_modules = ["DecoderLayer"]
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Normal with 1 / sqrt(fan-in); what ends in the residual stream smaller by the depth."""
+        if isinstance(module, nn.Linear):
+            module.weight.normal_(std=module.in_features**-0.5)
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(std=module.embedding_dim**-0.5)
+        elif isinstance(module, nn.RMSNorm):
+            module.weight.fill_(1.0)
+        elif isinstance(module, Router):
+            module.weight.normal_(std=module.weight.shape[1] ** -0.5)
+            module.balance.zero_()
+        elif isinstance(module, PrimerExperts):
+            module.gate_up_proj.normal_(std=module.gate_up_proj.shape[2] ** -0.5)
+            module.down_proj.normal_(std=module.down_proj.shape[2] ** -0.5 * self._residual_scale)
+        if isinstance(module, Attention):
+            module.out.weight.mul_(self._residual_scale)
+        elif isinstance(module, MLP):
+            module.down.weight.mul_(self._residual_scale)
+
+    @property
+    def _residual_scale(self) -> float:
+        return (2 * self.config.num_hidden_layers) ** -0.5
+
+
+class PrimerModel(PrimerPreTrainedModel):
+    """The decoder without its head."""
+
+    def __init__(self, config: PrimerConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_init()
+
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions (B, L, 3) to cosines and sines (B, 1, L, D / 2), the axes interleaved over the frequencies."""
+        pairs = self.config.head_dim // 2
+        index = torch.arange(pairs, device=positions.device)
+        frequencies = self.config.rope_theta ** (-index.float() / pairs)
+        angles = positions.float()[:, None, :, :][..., index % 3] * frequencies
+        dtype = self.embed_tokens.weight.dtype
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+    def forward(
+        self, input_ids: Tensor, positions: Tensor | None = None, cache: KeyValueCache | None = None, **_
+    ) -> PrimerOutput:
+        """Ids (B, L) and positions (B, L, 3) of time, row and column (by default a text's) to hidden states."""
+        if positions is None:
+            start = cache.length if cache else 0
+            line = torch.arange(start, start + input_ids.shape[1], device=input_ids.device)
+            positions = line[None, :, None].expand(len(input_ids), -1, 3)
+        angles = self.angles(positions)
+        mask = cache.mask(input_ids.shape[1]) if cache else None
+        x, routing = self.embed_tokens(input_ids), []
+        for layer in self.layers:
+            x, routed = layer(x, angles, cache, mask)
+            if routed is not None:
+                routing.append(routed)
+        if cache is not None:
+            cache.length += input_ids.shape[1]
+        return PrimerOutput(last_hidden_state=self.norm(x), routing=tuple(routing))
+
+
+class PrimerForCausalLM(PrimerPreTrainedModel, GenerationMixin):
+    """The decoder with its tied head, and a small projection for contrast between modalities."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: PrimerConfig):
+        super().__init__(config)
+        self.model = PrimerModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.contrast = nn.Linear(config.hidden_size, config.contrast_size, bias=False)
+        self.post_init()
+
+    def head(self, hidden: Tensor, group: slice) -> Tensor:
+        """Hidden states (..., H) to logits over one range of the vocabulary."""
+        return F.linear(hidden, self.lm_head.weight[group])
+
+    def forward(
+        self, input_ids: Tensor, positions: Tensor | None = None, cache: KeyValueCache | None = None, **_
+    ) -> PrimerOutput:
+        """Logits (B, L, vocabulary) and all that PrimerModel returns."""
+        output = self.model(input_ids, positions, cache)
+        output.logits = self.lm_head(output.last_hidden_state)
+        return output
+
+
+AutoConfig.register("primer", PrimerConfig)
+AutoModel.register(PrimerConfig, PrimerModel)
+AutoModelForCausalLM.register(PrimerConfig, PrimerForCausalLM)

@@ -1,0 +1,267 @@
+"""Decoding: the grammar of a reply, sampled token by token.
+
+The grammar always knows which range of the vocabulary comes next, so a reply cannot be malformed: after ``<image>``
+exactly 64 visual codes, after a spoken word its sound, a clip frame by frame with its sound. ``reply`` yields each
+token as what it is; the caller makes media of them. Closing the generator stops within one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from omni.primer import vocabulary as v
+from omni.primer.modeling import KeyValueCache, PrimerForCausalLM
+from omni.primer.processing import AUDIO_SPLITS, FRAME_SPAN, FRAMES, GRID, IMAGE_CODES, Sequence
+from omni.primer.tokenizers.video import LATER_CODES, LATER_GRID
+
+MAX_WORDS = 120  # text tokens of a reply
+MAX_PIECES = 8  # text tokens of one spoken word
+MAX_WORD_CODES = 75  # 1.5 s for one word: more is a run-away
+MAX_SOUND_CODES = 150
+FILM_TOKENS = 1 + IMAGE_CODES + (FRAMES - 1) * LATER_CODES + AUDIO_SPLITS[-1]
+
+Kind = Literal["heard", "text", "word", "speech", "sound", "image", "film-visual", "film-audio", "mark"]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One step of a reply: its kind and its value, a text id, a code, or for "mark" an id of the vocabulary."""
+
+    kind: Kind
+    value: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a reply may be. None leaves the choice to the model."""
+
+    spoken: bool | None = None
+    voice: str | None = None  # of vocabulary.SPEAKERS
+    must_make: tuple[int, ...] = ()  # marks, of vocabulary.IMAGE and FILM, to be made in this order
+    may_make: frozenset[int] = frozenset({v.IMAGE, v.FILM, v.AUDIO})
+    temperature: float = 0.7  # 0 is greedy
+    guidance: float = 2.0  # of pictures; 1 is none (arXiv 2207.12598)
+    seed: int = 0
+    max_tokens: int = 1200
+
+
+class OutOfTokens(Exception):
+    """The reply reached its limit; what came before stands."""
+
+
+class Decoder:
+    """A sequence and the model's state over it. State: the cache, and the hidden state of the last token fed."""
+
+    def __init__(self, model: PrimerForCausalLM, sequence: Sequence, plan: Plan):
+        self.model, self.sequence, self.plan = model, sequence, plan
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        capacity = len(sequence) + plan.max_tokens + FILM_TOKENS
+        self.cache = KeyValueCache(model.config, 1, capacity, model.model.embed_tokens.weight)
+        self.budget = plan.max_tokens
+        self.hidden: Tensor | None = None
+
+    def logits(self, group: str) -> Tensor:
+        """Logits (V,) float32 over one range for the token that comes next; feeds what was not fed yet."""
+        if self.cache.length < len(self.sequence):
+            ids, positions = self.sequence.tensors(self.cache.length)
+            device = self.cache.keys.device
+            self.hidden = self.model.model(ids.to(device), positions.to(device), self.cache).last_hidden_state[0, -1]
+        return self.model.head(self.hidden, v.GROUPS[group]).float()
+
+    def choose(self, logits: Tensor, top_p: float, temperature: float | None = None) -> int:
+        """Sample from logits (V,) within the nucleus (arXiv 1904.09751); greedy at temperature 0. Spends one token."""
+        if self.budget <= 0:
+            raise OutOfTokens
+        self.budget -= 1
+        temperature = self.plan.temperature if temperature is None else temperature
+        if temperature <= 0:
+            return int(logits.argmax())
+        values, order = (logits / temperature).softmax(-1).cpu().sort(descending=True)
+        values[(values.cumsum(0) - values) > top_p] = 0
+        return int(order[torch.multinomial(values, 1, generator=self.generator)])
+
+
+def reply(decoder: Decoder, heard: bool) -> Iterator[Token]:
+    """Answer the sequence, which ends with ``<assistant>``; ``heard`` where the user's turn holds sound.
+
+    The sequence grows by what is yielded and closes with ``<end>``. Raises OutOfTokens at the plan's limit.
+    """
+    with torch.inference_mode():
+        yield from _reply(decoder, heard)
+
+
+def _reply(decoder: Decoder, heard: bool) -> Iterator[Token]:
+    sequence, plan = decoder.sequence, decoder.plan
+    if heard:
+        sequence.push(v.HEAR)
+        yield from _transcript(decoder)
+    speak = plan.spoken
+    if speak is None:
+        speak = _greedy_mark(decoder, (v.WRITE, v.SPEAK)) == v.SPEAK
+    sequence.push(v.SPEAK if speak else v.WRITE)
+    yield Token("mark", sequence.ids[-1])
+    if speak:
+        sequence.push(v.VOICE[plan.voice or v.SPEAKERS[0]])
+        following = yield from _spoken_words(decoder)
+    else:
+        following = yield from _written_words(decoder)
+    due = list(plan.must_make)
+    if not due and following in plan.may_make:
+        due = [following]
+    for mark in due:
+        yield Token("mark", mark)
+        yield from _MAKERS[mark](decoder)
+    sequence.push(v.END)
+
+
+def _greedy_mark(decoder: Decoder, marks: tuple[int, ...]) -> int:
+    """The likeliest of some marks."""
+    logits = decoder.logits("text")
+    return max(marks, key=lambda mark: float(logits[mark]))
+
+
+def _text_logits(decoder: Decoder, marks: tuple[int, ...]) -> Tensor:
+    """Logits over words and the given marks; every other mark is impossible."""
+    logits = decoder.logits("text").clone()
+    kept = logits[list(marks)]
+    logits[v.TEXT_CODES :] = -torch.inf
+    logits[list(marks)] = kept
+    return logits
+
+
+def _transcript(decoder: Decoder) -> Iterator[Token]:
+    """What the user said, up to the mark that opens the reply; greedy, since there is one truth."""
+    for _ in range(MAX_WORDS):
+        token = decoder.choose(_text_logits(decoder, (v.WRITE, v.SPEAK)), 1.0, temperature=0)
+        if token >= v.TEXT_CODES:
+            return
+        decoder.sequence.push(token)
+        yield Token("heard", token)
+
+
+def _closings(plan: Plan) -> tuple[int, ...]:
+    """Marks that may follow the words of a reply."""
+    return (v.END, *sorted(plan.must_make or plan.may_make))
+
+
+def _written_words(decoder: Decoder) -> Iterator[Token]:
+    """Words up to the mark that closes them, which is returned and not yet in the sequence."""
+    closings = _closings(decoder.plan)
+    for _ in range(MAX_WORDS):
+        token = decoder.choose(_text_logits(decoder, closings), top_p=0.8)
+        if token in closings:
+            return token
+        decoder.sequence.push(token)
+        yield Token("text", token)
+    return v.END
+
+
+def _spoken_words(decoder: Decoder) -> Iterator[Token]:
+    """Words, each with its sound, up to the mark that closes them, which is returned."""
+    closings = tuple(mark for mark in _closings(decoder.plan) if mark != v.AUDIO)
+    for _ in range(MAX_WORDS):
+        token = decoder.choose(_text_logits(decoder, closings), top_p=0.8)
+        if token in closings:
+            return token
+        pieces = 0
+        while token != v.AUDIO and pieces < MAX_PIECES:
+            decoder.sequence.push(token)
+            yield Token("word", token)
+            pieces += 1
+            token = decoder.choose(_text_logits(decoder, (v.AUDIO,)), top_p=0.8)
+        yield from _audio(decoder, "speech", MAX_WORD_CODES)
+    return v.END
+
+
+def _audio(decoder: Decoder, kind: Kind, limit: int) -> Iterator[Token]:
+    """A stretch of sound of at most ``limit`` codes, between its marks."""
+    decoder.sequence.push(v.AUDIO)
+    for _ in range(limit):
+        code = decoder.choose(decoder.logits("audio"), top_p=0.9)
+        if code == v.AUDIO_CODES:
+            break
+        decoder.sequence.push(v.AUDIO_START + code)
+        yield Token(kind, code)
+    decoder.sequence.push(v.AUDIO_END)
+
+
+def _sound(decoder: Decoder) -> Iterator[Token]:
+    yield from _audio(decoder, "sound", MAX_SOUND_CODES)
+
+
+def _image(decoder: Decoder) -> Iterator[Token]:
+    """64 codes, steered away from the picture that nobody described."""
+    sequence = decoder.sequence
+    sequence.push(v.IMAGE)
+    guide = Guide(decoder) if decoder.plan.guidance != 1 else None
+    for index in range(IMAGE_CODES):
+        logits = guide.logits() if guide else decoder.logits("visual")
+        code = decoder.choose(logits, top_p=0.95)
+        sequence.push_visual(code, index)
+        yield Token("image", code)
+    sequence.line += GRID
+
+
+def _film(decoder: Decoder) -> Iterator[Token]:
+    """Frame by frame: its visual codes, then its share of the sound."""
+    sequence = decoder.sequence
+    sequence.push(v.FILM)
+    for frame in range(FRAMES):
+        side = LATER_GRID if frame else GRID
+        for index in range(side * side):
+            code = decoder.choose(decoder.logits("visual"), top_p=0.9)
+            sequence.push_visual(code, index, side)
+            yield Token("film-visual", code)
+        start = sequence.line
+        for _ in range(AUDIO_SPLITS[frame], AUDIO_SPLITS[frame + 1]):
+            code = decoder.choose(decoder.logits("audio")[: v.AUDIO_CODES], top_p=0.9)
+            sequence.push(v.AUDIO_START + code)
+            yield Token("film-audio", code)
+        sequence.line = start + FRAME_SPAN
+
+
+_MAKERS = {v.IMAGE: _image, v.FILM: _film, v.AUDIO: _sound}
+
+
+class Guide:
+    """A picture's logits with and without its description, both in one batch (classifier-free guidance).
+
+    State: a cache of two rows, the described one a copy of the decoder's, the blank one aligned to its end.
+    """
+
+    def __init__(self, decoder: Decoder):
+        decoder.logits("visual")  # feeds the picture's mark
+        self.decoder, self.model = decoder, decoder.model
+        self.blank = Sequence()
+        self.blank.extend([v.BEGIN, v.ASSISTANT, v.IMAGE])
+        weight = self.model.model.embed_tokens.weight
+        alone = KeyValueCache(self.model.config, 1, len(self.blank), weight)
+        ids, positions = self.blank.tensors()
+        output = self.model.model(ids.to(weight.device), positions.to(weight.device), alone)
+        length = decoder.cache.length
+        self.cache = KeyValueCache(self.model.config, 2, length + IMAGE_CODES, weight)
+        for both, one, other in ((self.cache.keys, decoder.cache.keys, alone.keys),
+                                 (self.cache.values, decoder.cache.values, alone.values)):  # fmt: skip
+            both[:, 0, :, :length] = one[:, 0, :, :length]
+            both[:, 1, :, length - len(self.blank) : length] = other[:, 0]
+        self.cache.length, self.cache.hidden = length, [0, length - len(self.blank)]
+        self.hidden = torch.stack([decoder.hidden, output.last_hidden_state[0, -1]])
+        self.fed = len(decoder.sequence)
+
+    def logits(self) -> Tensor:
+        """Guided logits (V,) for the next code of the picture."""
+        sequence = self.decoder.sequence
+        if self.fed < len(sequence):
+            ids, positions = sequence.tensors(self.fed)
+            shift = self.blank.line - sequence.line
+            both = torch.cat([positions, positions + shift])
+            device = self.cache.keys.device
+            output = self.model.model(ids.expand(2, -1).to(device), both.to(device), self.cache)
+            self.hidden, self.fed = output.last_hidden_state[:, -1], len(sequence)
+        described, blank = self.model.head(self.hidden, v.GROUPS["visual"]).float()
+        return blank + self.decoder.plan.guidance * (described - blank)

@@ -1,0 +1,1 @@
+"""From media to codes and back: one tokeniser for each of text, pictures, clips and sound."""

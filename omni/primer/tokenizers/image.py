@@ -1,0 +1,90 @@
+"""Pictures as codes: an 8 x 8 grid of FSQ codes for 64 x 64 pixels, one code for each 8 x 8 of them.
+
+Convolutions only, so a picture of half the side has a quarter of the codes; the clip tokeniser uses that.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omni.primer.tokenizers.fsq import FSQ
+
+SIZE = 64  # pixels
+GRID = 8  # codes a side
+LEVELS = (7, 5, 5, 5, 5)  # 4,375 codes
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions around a skip, on (B, C, H, W)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(self.norm(x))))
+
+
+def _up(width: int, out: int) -> nn.Sequential:
+    """Twice the side: a 1 x 1 convolution, its channels laid out as pixels."""
+    return nn.Sequential(nn.Conv2d(width, out * 4, 1), nn.PixelShuffle(2))
+
+
+class ImageTokenizer(nn.Module):
+    """Convolutional autoencoder with an FSQ bottleneck: (B, 3, S, S) pixels of 0..1 <-> (B, (S / 8)^2) codes."""
+
+    def __init__(self, width: int = 96):
+        super().__init__()
+        self.width = width
+        self.quantiser = FSQ(LEVELS)
+        wide = 2 * width
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(4), nn.Conv2d(48, width, 3, padding=1), Residual(width), Residual(width),
+            nn.Conv2d(width, wide, 2, stride=2), Residual(wide), Residual(wide),
+            nn.GroupNorm(8, wide), nn.Conv2d(wide, len(LEVELS), 1),
+        )  # fmt: skip
+        self.decoder = nn.Sequential(
+            nn.Conv2d(len(LEVELS), wide, 3, padding=1), Residual(wide), Residual(wide), Residual(wide),
+            _up(wide, width), Residual(width), Residual(width),
+            _up(width, width // 2), Residual(width // 2),
+            nn.Conv2d(width // 2, 12, 3, padding=1), nn.PixelShuffle(2),
+        )  # fmt: skip
+
+    def latents(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, S, S) to grid points (B, 5, S / 8, S / 8), with straight-through gradients."""
+        z = self.encoder(pixels * 2 - 1)
+        return self.quantiser(z.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def render(self, latents: Tensor) -> Tensor:
+        """Grid points or anything near them, (B, 5, G, G), to pixels (B, 3, 8 G, 8 G) around 0..1."""
+        return self.decoder(latents) * 0.5 + 0.5
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, S, S) to codes (B, (S / 8)^2) int64, row by row."""
+        return self.quantiser.index(self.latents(pixels).permute(0, 2, 3, 1)).flatten(1)
+
+    def grid(self, codes: Tensor) -> Tensor:
+        """Codes (B, G^2) to their grid points (B, 5, G, G)."""
+        side = math.isqrt(codes.shape[1])
+        return self.quantiser.grid(codes).mT.unflatten(2, (side, side))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, G^2) to pixels (B, 3, 8 G, 8 G) float32 of 0..1."""
+        return self.render(self.grid(codes)).float().clamp(0, 1)
+
+
+def to_tensor(pictures, device: torch.device | str = "cpu") -> Tensor:
+    """(B, H, W, 3) uint8 array to (B, 3, H, W) float32 of 0..1."""
+    return torch.tensor(np.asarray(pictures), device=device).permute(0, 3, 1, 2).float() / 255
+
+
+def to_pixels(pictures: Tensor):
+    """(B, 3, H, W) float of 0..1 to a (B, H, W, 3) uint8 array."""
+    return (pictures.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,62 @@
+"""Train all of Primer: ``make train``, or ``python -m omni.primer.training``.
+
+Word pieces, pictures, sound and clips are fitted one after the other, then the transformer; the result is shipped to
+``omni/primer/weights``. Each stage goes on from its last checkpoint in ``--out``, so the same command goes on after an
+interruption. It needs the emoji font and espeak-ng (Debian: fonts-noto-color-emoji, libespeak-ng1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from omni.primer.configuration import SIZES
+from omni.primer.training import voices, world
+
+log = logging.getLogger(__name__)
+WEIGHTS = Path(__file__).parent.parent / "weights"
+SHIPPED = ("config.json", "model.safetensors", "text.json", "image.safetensors", "video.safetensors", "audio.safetensors")
+MINUTES = {"image": 40.0, "audio": 30.0, "video": 15.0, "model": 90.0}  # on two cores
+
+
+def stages(out: Path, size: str, share: float) -> list[list[str]]:
+    """The commands of a whole training, in order; ``share`` scales their minutes."""
+    minutes = {name: f"{value * share:.3f}" for name, value in MINUTES.items()}
+    return [
+        ["fit_text", "--out", str(out)],
+        ["fit_visual", "image", "--out", str(out), "--minutes", minutes["image"]],
+        ["fit_audio", "--out", str(out / "audio.safetensors"), "--minutes", minutes["audio"], "--resume"],
+        ["fit_visual", "video", "--out", str(out), "--minutes", minutes["video"], "--batch", "12"],
+        ["fit_model", "--out", str(out), "--size", size, "--minutes", minutes["model"]],
+    ]
+
+
+def ship(out: Path, weights: Path) -> None:
+    """Copy what runs from the training folder to the package."""
+    for name in SHIPPED:
+        shutil.copyfile(out / name, weights / name)
+        log.info("shipped %s, %.1f MB", name, (weights / name).stat().st_size / 1e6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("data/training"), help="folder of checkpoints")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the result is shipped to")
+    parser.add_argument("--size", choices=list(SIZES), default="nano")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the usual minutes, such as 0.01 to rehearse")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if not world.FONT.exists() or not voices.available():
+        sys.exit("Training needs the emoji font and espeak-ng: apt-get install fonts-noto-color-emoji libespeak-ng1")
+    for stage in stages(arguments.out, arguments.size, arguments.share):
+        log.info("stage: %s", " ".join(stage))
+        subprocess.run([sys.executable, "-m", f"omni.primer.training.{stage[0]}", *stage[1:]], check=True)
+    ship(arguments.out, arguments.weights)
+
+
+if __name__ == "__main__":
+    main()

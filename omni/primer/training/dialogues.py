@@ -1,0 +1,397 @@
+"""What is said in the picture book: requests, questions, answers and follow-ups about its scenes and clips.
+
+A Dialogue is a plan: which parts the user sends and what Primer answers, in words, pictures, clips and sounds.
+Every request may be spoken as well as written; a spoken one is answered aloud. Knows nothing of tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from omni.primer.training import outside, world
+from omni.primer.training.sounds import NOTES, TIMBRES
+from omni.primer.training.world import Clip, Scene, Thing, article, caption, clip_caption
+
+COUNT_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
+
+
+@dataclass(frozen=True)
+class Said:
+    """Words that the user speaks, in one of the voices that training listens to."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Tone:
+    """One note on one instrument."""
+
+    note: str
+    timbre: str
+
+    @property
+    def words(self) -> str:
+        return f"{article(self.note)} on a {self.timbre}"
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A picture from outside the book."""
+
+
+Shown = str | Said | Tone | Scene | Clip | Unknown
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the user sends and what Primer answers: words, and what it makes after them."""
+
+    user: tuple[Shown, ...]
+    reply: str
+    made: Scene | Clip | Tone | None = None
+    spoken: bool = False
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Some turns, and the scene or clip whose first mention stands at their very start (for contrast)."""
+
+    turns: tuple[Turn, ...]
+    about: Scene | Clip | None = None
+
+
+def pick(rng: np.random.Generator, options):
+    """One of a sequence, each as likely."""
+    return options[int(rng.integers(len(options)))]
+
+
+def sentence(words: str) -> str:
+    """Words as a sentence: capital and full stop."""
+    return words[0].upper() + words[1:] + "."
+
+
+def here_is(scene: Scene) -> str:
+    """What Primer says with a picture."""
+    return f"Here {'are' if scene.count > 1 else 'is'} {caption(scene)}."
+
+
+# ---- requests, in many wordings -------------------------------------------------------------------------------------
+
+DRAW = (
+    "draw {}", "draw {}", "draw me {}", "please draw {}", "can you draw {}", "paint {}", "show me {}",
+    "make a picture of {}", "i want a picture of {}", "a picture of {}", "picture {}", "could you paint {} please",
+    "i would like to see {}", "{}",
+)  # fmt: skip
+FILM = (
+    "make a clip of {}", "a clip of {}", "show me a clip of {}", "make a video of {}", "animate {}",
+    "make a movie of {}", "please make a clip where {}", "film {}", "can you make a clip of {}",
+)  # fmt: skip
+SEE = (
+    "what do you see", "what do you see", "what is in the picture", "describe the picture", "what is this",
+    "tell me what you see", "what is on the picture", "describe this", "what can you see", "look at this",
+    "what does it show",
+)  # fmt: skip
+WATCH = (
+    "what moves", "what moves", "what happens", "what do you see", "what happens in the clip", "describe the clip",
+    "what is moving", "tell me what happens", "what do you see in the clip", "how does it move",
+)  # fmt: skip
+SAY = ("say {}", "say {}", "please say {}", "read this aloud {}", "speak {}", "say aloud {}", "can you say {}")
+LISTEN = ("what note is this", "what do you hear", "what sound is this", "which note do you hear", "name the note")
+PLAY = ("play {}", "play me {}", "please play {}", "make the sound of {}", "i want to hear {}", "can you play {}")
+HEARD = ("what did i say", "what do you hear", "write down what i say", "write what you hear", "what am i saying")
+TALK = (
+    (("hello", "hi", "hello there", "good morning", "hi primer", "hey", "good evening"),
+     ("Hello! Show me something or ask me to draw.", "Hello! What shall I draw for you?")),
+    (("who are you", "what are you", "what is your name", "tell me about yourself"),
+     ("I am Primer, a small model that reads, sees, hears and watches.",)),
+    (("what can you do", "help", "what do you know", "how can you help me", "what should i ask"),
+     ("I can draw, make clips, speak, and tell you what I see and hear.",)),
+    (("thank you", "thanks", "thank you very much", "well done", "great"), ("You are welcome!",)),
+    (("how are you", "how do you do", "are you well"), ("I am fine. What shall I draw for you?",)),
+    (("bye", "goodbye", "see you later", "good night"), ("Goodbye! Come back soon.",)),
+)  # fmt: skip
+
+
+def short(scene: Scene, rng: np.random.Generator) -> str:
+    """The scene as people ask for it: often less than the full caption."""
+    words = caption(scene)
+    if rng.random() < 0.3:
+        words = words.removesuffix(f" on {scene.background}")
+    if scene.position in words and rng.random() < 0.25:
+        words = words.replace(f" {scene.position}", "")
+    if rng.random() < 0.1:
+        words = words.replace(f" on {scene.background}", f" on a {scene.background} background")
+    return words
+
+
+# ---- the kinds of dialogue ------------------------------------------------------------------------------------------
+
+
+def draw(rng: np.random.Generator, scene: Scene | None = None) -> Dialogue:
+    """A picture from words; asked for in full, it can stand for its scene in the contrast."""
+    scene = scene or world.random_scene(rng)
+    full = rng.random() < 0.5
+    request = pick(rng, DRAW).format(caption(scene) if full else short(scene, rng))
+    return Dialogue((Turn((request,), here_is(scene), scene),), scene if full else None)
+
+
+def describe(rng: np.random.Generator, scene: Scene | None = None) -> Dialogue:
+    scene = scene or world.random_scene(rng)
+    request = (pick(rng, SEE),) if rng.random() < 0.9 else ()
+    return Dialogue((Turn((scene, *request), f"I see {caption(world.canonical(scene))}."),), scene)
+
+
+def ask(rng: np.random.Generator) -> Dialogue:
+    """One to two questions about a picture."""
+    scene = world.random_scene(rng)
+    turns = []
+    for index in range(1 + (rng.random() < 0.3)):
+        question, answer = question_about(scene, rng)
+        turns.append(Turn((scene, question) if index == 0 else (question,), answer))
+    return Dialogue(tuple(turns), scene)
+
+
+def question_about(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """A question about a picture and its answer."""
+    thing, other = scene.thing, scene.other
+    questions = [
+        (pick(rng, ("what colour is the background", "which colour is behind it", "what is the background")),
+         f"It is {scene.background}."),
+        _is_there(scene, rng),
+    ]  # fmt: skip
+    if thing.colour:
+        noun = thing.name if scene.count == 1 else world.plural(Thing(thing.name))
+        verb, pronoun = ("is", "It is") if scene.count == 1 else ("are", "They are")
+        questions.append((f"what colour {verb} the {noun}", f"{pronoun} {thing.colour}."))
+    if other:
+        questions += [
+            (f"what is {scene.relation} the {other.name}", sentence(article(thing.words))),
+            (f"where is the {thing.name}", f"It is {scene.relation} the {other.name}."),
+            (pick(rng, ("how many things are there", "how many things do you see")), "There are two."),
+        ]
+    elif scene.count > 1:
+        name = world.plural(Thing(thing.name))
+        how_many = (f"how many {name} are there", f"how many {name} do you see", "how many are there", "count them")
+        questions += [(pick(rng, how_many), f"There are {world.NUMBERS[scene.count]}.")] * 3
+    else:
+        questions += [(f"where is the {thing.name}", f"It is {scene.position}.")] * 2
+        questions.append(
+            (pick(rng, ("what is it", "what is this thing", "which thing is it")), f"It is {article(thing.words)}.")
+        )
+        if scene.size:
+            questions.append((f"is the {thing.name} big or small", f"It is {scene.size}."))
+    return pick(rng, questions)
+
+
+def _is_there(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    present = [thing.name for thing in (scene.thing, scene.other) if thing]
+    name = pick(rng, present) if rng.random() < 0.5 else pick(rng, world.OBJECTS)
+    question = f"{pick(rng, ('is there', 'do you see', 'can you see'))} {article(name)}"
+    return question, f"Yes, I see {article(name)}." if name in present else f"No, I see {article(present[0])}."
+
+
+def watch(rng: np.random.Generator, clip: Clip | None = None) -> Dialogue:
+    clip = clip or world.random_clip(rng)
+    return Dialogue((Turn((clip, pick(rng, WATCH)), sentence(clip_caption(clip))),), clip)
+
+
+def film(rng: np.random.Generator, clip: Clip | None = None) -> Dialogue:
+    """A clip from words, such as "make a clip of a ball that bounces"."""
+    clip = clip or world.random_clip(rng)
+    words = clip_caption(clip)
+    motion = world.MOTIONS[clip.motion]
+    if rng.random() < 0.4:
+        words = (
+            words.replace(f" {motion}", f" that {motion}") if not clip.other else words.replace(" meet", " that meet")
+        )
+    if rng.random() < 0.25:
+        words = words.removesuffix(f" on {clip.background}")
+    return Dialogue((Turn((pick(rng, FILM).format(words),), f"Here is a clip: {clip_caption(clip)}.", clip),), clip)
+
+
+def say(rng: np.random.Generator) -> Dialogue:
+    """Words read aloud."""
+    words = some_words(rng)
+    return Dialogue((Turn((pick(rng, SAY).format(words),), sentence(words), spoken=True),))
+
+
+def some_words(rng: np.random.Generator) -> str:
+    """Any words of the book."""
+    kind = rng.random()
+    if kind < 0.5:
+        return caption(world.random_scene(rng))
+    if kind < 0.7:
+        return clip_caption(world.random_clip(rng))
+    if kind < 0.85:
+        return " ".join(pick(rng, world.OBJECTS + tuple(COUNT_WORDS)) for _ in range(rng.integers(1, 5)))
+    return pick(rng, pick(rng, TALK)[0])
+
+
+def heard(rng: np.random.Generator) -> Dialogue:
+    """What the user said, written down."""
+    words = some_words(rng)
+    return Dialogue((Turn((Said(words), pick(rng, HEARD)), f"You said: {words}."),))
+
+
+def talk(rng: np.random.Generator) -> Dialogue:
+    """Greetings, sums, and what lies outside the book."""
+    kind = rng.random()
+    if kind < 0.3:
+        asked, answers = pick(rng, TALK)
+        return Dialogue((Turn((pick(rng, asked),), pick(rng, answers)),))
+    if kind < 0.6:
+        return Dialogue((Turn(*arithmetic(rng)),))
+    return Dialogue((Turn((outside.question(rng),), outside.ANSWER),))
+
+
+def arithmetic(rng: np.random.Generator) -> tuple[tuple[str], str]:
+    """A sum or a difference up to twenty, in words or figures."""
+    first, second = sorted(rng.integers(0, 11, 2).tolist(), reverse=True)
+    plus = rng.random() < 0.5
+    result = first + second if plus else first - second
+    if plus and rng.random() < 0.5:
+        first, second = second, first
+    word = "plus" if plus else "minus"
+    question = f"{COUNT_WORDS[first]} {word} {COUNT_WORDS[second]}"
+    if rng.random() < 0.3:
+        question = f"{first} {'+' if plus else '-'} {second}"
+    question = pick(rng, ("what is {}", "how much is {}", "{}", "tell me {}")).format(question)
+    return (question,), sentence(f"{COUNT_WORDS[first]} {word} {COUNT_WORDS[second]} is {COUNT_WORDS[result]}")
+
+
+def tone(rng: np.random.Generator) -> Dialogue:
+    """A note that is named, or played."""
+    note = Tone(pick(rng, tuple(NOTES)), pick(rng, TIMBRES))
+    if rng.random() < 0.5:
+        return Dialogue((Turn((note, pick(rng, LISTEN)), f"I hear {note.words}."),))
+    return Dialogue((Turn((pick(rng, PLAY).format(note.words),), f"Here is {note.words}.", note),))
+
+
+def unknown(rng: np.random.Generator) -> Dialogue:
+    return Dialogue((Turn((Unknown(), pick(rng, SEE)), "I do not know what this is yet."),))
+
+
+def follow_up(rng: np.random.Generator) -> Dialogue:
+    """A picture, then a change of it, or a word about it."""
+    scene = world.random_scene(rng)
+    first = draw(rng, scene) if rng.random() < 0.7 else describe(rng, scene)
+    shown = first.turns[0].user[0] if isinstance(first.turns[0].user[0], Scene) else scene
+    kind = rng.random()
+    if kind < 0.2:
+        again = Turn(
+            (pick(rng, ("now say it", "say it", "say that aloud", "read it to me")),), first.turns[0].reply, spoken=True
+        )
+    elif kind < 0.35:
+        question, answer = question_about(shown, rng)
+        again = Turn((question,), answer)
+    elif kind < 0.5 and not scene.other and scene.count == 1:
+        clips = [Clip(scene.thing, scene.background, motion) for motion in world.MOTIONS if motion != "meet"]
+        clip = pick(rng, [clip for clip in clips if not clip.held_out])
+        verb = world.MOTIONS[clip.motion]
+        request = pick(
+            rng, (f"now make a clip where it {verb}", f"make a clip where it {verb}", f"a clip where it {verb}")
+        )
+        again = Turn((request,), f"Here is a clip: {clip_caption(clip)}.", clip)
+    else:
+        request, changed = change(scene, rng)
+        while changed.held_out:
+            request, changed = change(scene, rng)
+        again = Turn((request,), here_is(changed), changed)
+    return Dialogue((*first.turns, again), first.about)
+
+
+def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
+    """A wish to change the picture, and the picture wished for."""
+    background = pick(rng, [name for name in world.BACKGROUNDS if name not in (scene.background, scene.thing.colour)])
+    if scene.other and scene.other.colour == background:
+        background = "gray"
+    paint = ("make it {}", "now on {}", "put it on {}", "on {} please", "make the background {}")
+    options = [(pick(rng, paint).format(background), replace(scene, background=background))]
+    if not scene.other:
+        thing = world.random_thing(rng, scene.background)
+        noun = article(thing.words) if scene.count == 1 else world.plural(thing)
+        options.append((pick(rng, ("now {}", "make it {}", "{} instead")).format(noun), replace(scene, thing=thing)))
+        count = int(rng.integers(2, 5))
+        options.append((pick(rng, ("make it {}", "now {}", "i want {}")).format(world.NUMBERS[count]),
+                        Scene(scene.thing, scene.background, count=count)))  # fmt: skip
+    if not scene.other and scene.count == 1:
+        position = pick(rng, [place for place in world.POSITIONS if place != scene.position])
+        move = pick(rng, ("move it {}", "put it {}", "now {}"))
+        options.append((move.format(position.replace("at ", "to ", 1)), replace(scene, position=position)))
+        size, comparative = ("small", "smaller") if scene.size == "big" else ("big", "bigger")
+        options.append((f"make it {pick(rng, (size, comparative))}", replace(scene, size=size)))
+    return pick(rng, options)
+
+
+KINDS = (  # kind, share of dialogues
+    (draw, 0.25), (describe, 0.19), (ask, 0.11), (watch, 0.09), (film, 0.08), (say, 0.09), (heard, 0.05), (talk, 0.06),
+    (tone, 0.03), (unknown, 0.01), (follow_up, 0.04),
+)  # fmt: skip
+SEQUEL = 0.06  # of all dialogues go on with a request that has nothing to do with the first
+SPOKEN = 0.22  # of all first requests are spoken, and answered aloud
+
+
+def aloud(dialogue: Dialogue, rng: np.random.Generator) -> Dialogue:
+    """The same dialogue with its written requests spoken; every reply in it is spoken too."""
+    turns = []
+    for turn in dialogue.turns:
+        user = tuple(Said(part) if isinstance(part, str) else part for part in turn.user)
+        turns.append(replace(turn, user=user, spoken=turn.spoken or (turn.made is None or rng.random() < 0.3)))
+    return replace(dialogue, turns=tuple(turns))
+
+
+def random_dialogue(rng: np.random.Generator) -> Dialogue:
+    """A dialogue of any kind, some of them spoken."""
+    dialogue = _of_any_kind(rng)
+    if rng.random() < SEQUEL:
+        return replace(dialogue, turns=(dialogue.turns[0], *_of_any_kind(rng).turns[:1]))
+    has_sound = any(isinstance(part, (Said, Tone)) for turn in dialogue.turns for part in turn.user)
+    if not has_sound and len(dialogue.turns) == 1 and rng.random() < SPOKEN and speakable(dialogue):
+        return aloud(dialogue, rng)
+    if len(dialogue.turns) == 1 and rng.random() < 0.04 and not dialogue.turns[0].made:
+        return replace(dialogue, turns=(replace(dialogue.turns[0], spoken=True),))  # a written question, answered aloud
+    return dialogue
+
+
+def _of_any_kind(rng: np.random.Generator) -> Dialogue:
+    kinds, shares = zip(*KINDS, strict=True)
+    return kinds[rng.choice(len(kinds), p=np.array(shares) / sum(shares))](rng)
+
+
+def speakable(dialogue: Dialogue) -> bool:
+    """Whether every request in it is made of plain words."""
+    written = [part for turn in dialogue.turns for part in turn.user if isinstance(part, str)]
+    return bool(written) and all(part.replace(" ", "").isalpha() for part in written)
+
+
+def pair(rng: np.random.Generator) -> tuple[Dialogue, Dialogue]:
+    """Two dialogues about one scene or clip that start with it in different modalities."""
+    if rng.random() < 0.8:
+        scene = world.canonical(world.random_scene(rng))
+        return draw(rng, scene), describe(rng, scene)
+    clip = world.random_clip(rng)
+    return film(rng, clip), watch(rng, clip)

@@ -1,0 +1,232 @@
+"""Fit the transformer: ``python -m omni.primer.training.fit_model --out FOLDER --minutes 75``.
+
+Next-token loss by modality, the naming of spoken words, contrast between modalities (InfoNCE), and what keeps a router
+healthy. The last tenth trains with weights rounded as they will be shipped. The same command goes on from its last
+checkpoint; it runs on a CPU or on a CUDA GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from omni.primer import shipping, vocabulary
+from omni.primer.configuration import SIZES, PrimerConfig
+from omni.primer.modeling import PrimerForCausalLM, Router
+from omni.primer.processing import Tokenizers
+from omni.primer.training.batches import Stream
+from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
+from omni.primer.training.optim import muon_for, set_rate
+from omni.primer.vocabulary import AUDIO_CODES
+
+log = logging.getLogger(__name__)
+CHECKPOINT_SECONDS = 600
+WEIGHTS = {"text": 2.5, "audio": 0.7, "visual": 0.5}
+NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 0.1, 1e-4, 1e-3, 1e-4
+BALANCE_STEP = 1e-3
+TEMPERATURE = 0.1
+ROUNDED_SHARE = 0.9  # from here on, weights are rounded to four bits in the forward pass
+
+
+def loss_of(model: PrimerForCausalLM, batch: dict[str, Tensor], predicted: int, report: dict) -> Tensor:
+    """The loss of one micro-batch, as its share of a step that predicts ``predicted`` tokens; sums go to ``report``."""
+    output = model.model(batch["ids"], batch["positions"])
+    hidden, labels = output.last_hidden_state.flatten(0, 1), batch["labels"].flatten()
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for group, ids in vocabulary.GROUPS.items():
+        places = ((labels >= ids.start) & (labels < ids.stop)).nonzero().squeeze(1)
+        if len(places):
+            logits = model.head(hidden[places], ids).float()
+            total = total + WEIGHTS[group] * _cross_entropy(logits, labels[places] - ids.start, group, report)
+            total = total + OUTPUT_Z * logits.logsumexp(-1).square().sum()
+    names = batch["names"].flatten()
+    if len(places := (names >= 0).nonzero().squeeze(1)):
+        logits = model.head(hidden[places], vocabulary.GROUPS["text"]).float()
+        total = total + NAMING * _cross_entropy(logits, names[places], "naming", report)
+    if len(batch["pairs"]) > 1:
+        total = total + CONTRAST * contrast(model, output.last_hidden_state, batch["pairs"], report)
+    return total / predicted + router_loss(output.routing, batch["ids"]) * len(labels) / predicted
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, name: str, report: dict) -> Tensor:
+    """Summed cross entropy; the sum, the count and the hits are noted under ``name``."""
+    loss = F.cross_entropy(logits, targets, reduction="sum")
+    report[name] += torch.tensor([loss.item(), len(targets), (logits.argmax(-1) == targets).sum().item()])
+    return loss
+
+
+def contrast(model: PrimerForCausalLM, hidden: Tensor, pairs: Tensor, report: dict) -> Tensor:
+    """InfoNCE (arXiv 1807.03748) between the ends of first mentions of one scene; its sum over the pairs."""
+    sides = [F.normalize(model.contrast(hidden[pairs[:, side], pairs[:, side + 1]]).float(), dim=-1) for side in (0, 2)]
+    scores = sides[0] @ sides[1].T / TEMPERATURE
+    targets = torch.arange(len(pairs), device=scores.device)
+    return _cross_entropy(scores, targets, "contrast", report) + F.cross_entropy(scores.T, targets, reduction="sum")
+
+
+def router_loss(routing, ids: Tensor) -> Tensor:
+    """Small logits, and experts used evenly within a sequence (arXiv 2412.19437); a mean over tokens and layers."""
+    total = 0.0
+    for layer in routing:
+        share = layer.scores / layer.scores.sum(-1, keepdim=True)
+        used = F.one_hot(layer.chosen, share.shape[1]).sum(1).float()
+        share, used = (x.view(*ids.shape, -1).mean(1) for x in (share, used))
+        balance = (share * used).sum(-1).mean() * share.shape[1] / layer.chosen.shape[1]
+        total = total + ROUTER_Z * layer.logits.square().mean() + SEQUENCE_BALANCE * balance
+    return total / len(routing)
+
+
+@torch.no_grad()
+def balance(model: PrimerForCausalLM, counts: list[Tensor]) -> None:
+    """Nudge every router's bias towards the experts that got too little (arXiv 2408.15664)."""
+    routers = [module for module in model.modules() if isinstance(module, Router)]
+    for router, count in zip(routers, counts, strict=True):
+        router.balance += BALANCE_STEP * (count.mean() - count).sign()
+
+
+@contextmanager
+def rounded_weights(model: PrimerForCausalLM, active: bool):
+    """Inside, the weights are what shipping will leave of them; gradients go to the exact ones (straight through)."""
+    if not active:
+        yield
+        return
+    exact = {}
+    for name, parameter in model.named_parameters():
+        exact[name] = parameter.data
+        parameter.data = shipping.rounded(name, parameter.data)
+    yield
+    for name, parameter in model.named_parameters():
+        parameter.data = exact[name]
+
+
+class Trainer:
+    """One run. State: model, optimiser, steps done, the clock."""
+
+    def __init__(self, config: PrimerConfig, out: Path, minutes: float, device: str, start_from: Path | None):
+        torch.manual_seed(0)
+        self.out, self.device = out, device
+        self.model = PrimerForCausalLM(config) if start_from is None else shipping.load(start_from).requires_grad_(True)
+        if start_from is None:
+            _structure_embeddings(self.model, Tokenizers.load(out))
+        self.model.set_experts_implementation("eager")
+        self.model.to(device).train()
+        self.optimizer = muon_for(self.model, lr=0.02, adam_lr=3e-3, adam_names=("embed_tokens", "gate.weight"))
+        self.step, spent = 0, 0.0
+        if state := load_checkpoint(out / "model.checkpoint"):
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, spent = state["step"], state["spent"]
+        self.budget = Budget(minutes, spent)
+
+    def take_step(self, micro_batches: list[dict[str, Tensor]], report: dict) -> None:
+        """Forward, backward and update over all micro-batches of one step."""
+        predicted = sum((batch["labels"] >= 0).sum().item() for batch in micro_batches)
+        counts = None
+        with rounded_weights(self.model, self.budget.share > ROUNDED_SHARE):
+            for batch in micro_batches:
+                batch = {name: value.to(self.device) for name, value in batch.items()}
+                with torch.autocast(self.device, torch.bfloat16), self._counting() as counted:
+                    loss = loss_of(self.model, batch, predicted, report)
+                loss.backward()
+                counts = counted if counts is None else [a + b for a, b in zip(counts, counted, strict=True)]
+                report["tokens"] += batch["ids"].numel()
+        set_rate(self.optimizer, self.budget.rate(decay=0.5))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        balance(self.model, counts)
+        self.step += 1
+
+    @contextmanager
+    def _counting(self):
+        """Tokens by expert of each router, filled in as the forward pass goes."""
+        counts: list[Tensor] = []
+
+        def note(module: Router, _, output) -> None:
+            counts.append(output[0].chosen.flatten().bincount(minlength=len(module.weight)).float())
+
+        hooks = [module.register_forward_hook(note) for module in self.model.modules() if isinstance(module, Router)]
+        yield counts
+        for hook in hooks:
+            hook.remove()
+
+    def save(self) -> None:
+        """A checkpoint to go on from, and the weights as they would be shipped."""
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save_checkpoint(self.out / "model.checkpoint", {**state, "step": self.step, "spent": self.budget.spent})
+        shipping.ship(self.model, self.out)
+
+    def run(self, tokens: int, micro: int, workers: int) -> None:
+        """Train until the clock runs out."""
+        stream = DataLoader(Stream(self.out, tokens, micro, seed=self.step + 1), batch_size=None, num_workers=workers)
+        report, saved = _fresh_report(), self.budget.spent
+        started = self.budget.spent
+        for micro_batches in stream:
+            self.take_step(micro_batches, report)
+            if self.step % 25 == 0:
+                _log(self.step, self.budget, report, self.budget.spent - started)
+                report, started = _fresh_report(), self.budget.spent
+            if self.budget.share >= 1:
+                break
+            if self.budget.spent - saved > CHECKPOINT_SECONDS:
+                saved = self.budget.spent
+                self.save()
+        self.save()
+
+
+@torch.no_grad()
+def _structure_embeddings(model: PrimerForCausalLM, tokenizers: Tokenizers) -> None:
+    """Let the embeddings of FSQ codes start as a random map of their grid points: near codes are near."""
+    table = model.model.embed_tokens.weight
+    images, audio = tokenizers.image.quantiser, tokenizers.audio
+    grids = {"visual": images.grid(torch.arange(images.codes)), "audio": audio.from_codes(torch.arange(AUDIO_CODES))}
+    for group, grid in grids.items():
+        start = vocabulary.GROUPS[group].start
+        mapped = grid @ torch.randn(grid.shape[1], table.shape[1])
+        table[start : start + len(grid)] += mapped / mapped.std() * table.std()
+
+
+def _fresh_report() -> dict:
+    return defaultdict(lambda: torch.zeros(3)) | {"tokens": 0}
+
+
+def _log(step: int, budget: Budget, report: dict, seconds: float) -> None:
+    rows = [
+        f"{name} {row[0] / row[1]:.3f} ({row[2] / row[1]:.0%})"
+        for name, row in sorted(report.items())
+        if name != "tokens"
+    ]
+    log.info("step %d %.0f%% %.0f tokens/s  %s", step, 100 * budget.share, report["tokens"] / seconds, "  ".join(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder with the fitted tokenisers; checkpoints go there"
+    )
+    parser.add_argument("--size", choices=list(SIZES), default="nano")
+    parser.add_argument(
+        "--minutes", type=float, default=75.0, help="minutes of training in all, interruptions not counted"
+    )
+    parser.add_argument("--tokens", type=int, default=8000, help="tokens a step")
+    parser.add_argument("--micro", type=int, default=2400, help="tokens a micro-batch, padding included")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make data")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--from", dest="start_from", type=Path, help="shipped weights to start from")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    config = PrimerConfig(**SIZES[arguments.size])
+    trainer = Trainer(config, arguments.out, arguments.minutes, arguments.device, arguments.start_from)
+    trainer.run(arguments.tokens, arguments.micro, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The transformer at a tiny random size."""
+
+import torch
+from primer_tiny import tiny_model
+from transformers import AutoModelForCausalLM
+
+from omni.primer.configuration import SIZES, PrimerConfig
+from omni.primer.modeling import KeyValueCache, PrimerForCausalLM
+
+
+def _ids(rows: int, length: int) -> torch.Tensor:
+    return torch.randint(0, 7000, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+def test_decoding_with_the_cache_equals_one_pass():
+    model, ids = tiny_model(), _ids(1, 12)
+    whole = model(ids).logits
+    cache = KeyValueCache(model.config, 1, 12, model.lm_head.weight)
+    parts = [model(ids[:, :5], cache=cache).logits, *(model(ids[:, i : i + 1], cache=cache).logits for i in range(5, 12))]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_with_hidden_places_equals_the_row_alone():
+    model, ids = tiny_model(), _ids(2, 8)
+    alone = model(ids[1:, 3:], positions=torch.arange(5.0)[None, :, None].expand(1, 5, 3)).logits
+    cache = KeyValueCache(model.config, 2, 8, model.lm_head.weight)
+    cache.hidden = [0, 3]
+    positions = torch.arange(8.0)[None, :, None].expand(2, 8, 3) - torch.tensor([0.0, 3.0])[:, None, None]
+    together = model(ids, positions=positions, cache=cache).logits
+    torch.testing.assert_close(together[1:, 3:], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_one_token_takes_the_same_way_through_the_experts_as_many():
+    experts = tiny_model().model.layers[1].mlp
+    x = torch.randn(6, 64, generator=torch.Generator().manual_seed(2))
+    routing, weights = experts.gate(x)
+    many = experts.experts(x, routing.chosen, weights)
+    single = torch.cat([experts.experts(x[i : i + 1], routing.chosen[i : i + 1], weights[i : i + 1]) for i in range(6)])
+    torch.testing.assert_close(single, many, rtol=1e-5, atol=1e-5)
+
+
+def test_a_saved_model_loads_through_the_auto_class(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert isinstance(again, PrimerForCausalLM)
+    torch.testing.assert_close(again(_ids(1, 5)).logits, model(_ids(1, 5)).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_head_and_embeddings_are_one_table():
+    model = PrimerForCausalLM(PrimerConfig(**SIZES["tiny"]))
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_the_cache_refuses_more_than_it_holds():
+    model = tiny_model()
+    cache = KeyValueCache(model.config, 1, 4, model.lm_head.weight)
+    try:
+        model(_ids(1, 5), cache=cache)
+    except IndexError as error:
+        assert "holds 4 positions" in str(error)
+    else:
+        raise AssertionError("five positions went into a cache of four")

@@ -1,0 +1,94 @@
+"""The grammar of a reply holds whatever the weights are."""
+
+import itertools
+
+import pytest
+from primer_tiny import tiny_model
+
+from omni.primer import vocabulary as v
+from omni.primer.processing import Sequence
+from omni.primer.sampling import FILM_TOKENS, Decoder, OutOfTokens, Plan, reply
+
+
+def _decoder(plan: Plan) -> Decoder:
+    sequence = Sequence()
+    sequence.extend([v.BEGIN, v.USER, 300, 301, v.ASSISTANT])
+    return Decoder(tiny_model(), sequence, plan)
+
+
+def _tokens(plan: Plan, heard: bool = False) -> list:
+    return list(reply(_decoder(plan), heard))
+
+
+def _kinds(tokens: list) -> list[str]:
+    return [kind for kind, _ in itertools.groupby(token.kind for token in tokens)]
+
+
+WRITTEN = {"spoken": False, "may_make": frozenset(), "max_tokens": 3000}
+
+
+def test_a_picture_has_exactly_64_codes():
+    tokens = _tokens(Plan(must_make=(v.IMAGE,), **WRITTEN))
+    assert sum(token.kind == "image" for token in tokens) == 64
+    assert _kinds(tokens)[-2:] == ["mark", "image"]
+
+
+def test_a_film_alternates_frames_and_sound():
+    tokens = _tokens(Plan(must_make=(v.FILM,), **WRITTEN))
+    film = [token for token in tokens if token.kind.startswith("film")]
+    assert len(film) == FILM_TOKENS - 1
+    assert _kinds(film) == ["film-visual", "film-audio"] * 8
+
+
+def test_a_picture_and_a_film_come_in_the_order_of_the_plan():
+    marks = [token.value for token in _tokens(Plan(must_make=(v.IMAGE, v.FILM), **WRITTEN)) if token.kind == "mark"]
+    assert marks == [v.WRITE, v.IMAGE, v.FILM]
+
+
+def test_every_spoken_word_is_followed_by_its_sound():
+    decoder = _decoder(Plan(spoken=True, may_make=frozenset(), max_tokens=400))
+    with pytest.raises(OutOfTokens):
+        list(reply(decoder, False))
+    ids = decoder.sequence.ids[5:]
+    assert ids[:2] == [v.SPEAK, v.VOICE["ada"]]
+    for before, token in itertools.pairwise(ids[2:]):
+        if v.modality(token) == "audio":
+            assert before == v.AUDIO or v.modality(before) == "audio"
+
+
+def test_text_only_makes_nothing_else():
+    assert set(_kinds(_tokens(Plan(**WRITTEN)))) == {"mark", "text"}
+
+
+def test_a_transcript_comes_first_where_sound_was_heard():
+    assert _kinds(_tokens(Plan(**WRITTEN), heard=True))[0] == "heard"
+
+
+def test_the_same_seed_gives_the_same_reply_and_another_seed_another():
+    plan = {"must_make": (v.IMAGE,), "temperature": 1.0, **WRITTEN}
+    assert _tokens(Plan(seed=5, **plan)) == _tokens(Plan(seed=5, **plan))
+    assert _tokens(Plan(seed=5, **plan)) != _tokens(Plan(seed=6, **plan))
+
+
+def test_closing_stops_within_one_step():
+    decoder = _decoder(Plan(must_make=(v.IMAGE,), **WRITTEN))
+    tokens = reply(decoder, False)
+    for token in tokens:
+        if token.kind == "image":
+            break
+    budget = decoder.budget
+    tokens.close()
+    assert decoder.budget == budget
+    assert sum(v.modality(token) == "visual" for token in decoder.sequence.ids) == 1
+
+
+def test_the_limit_of_tokens_ends_the_reply():
+    decoder = _decoder(Plan(must_make=(v.IMAGE,), **{**WRITTEN, "max_tokens": 10}))
+    with pytest.raises(OutOfTokens):
+        list(reply(decoder, False))
+
+
+def test_without_guidance_a_picture_is_steered_by_the_description_alone():
+    plain = _tokens(Plan(must_make=(v.IMAGE,), guidance=1.0, temperature=0.0, **WRITTEN))
+    guided = _tokens(Plan(must_make=(v.IMAGE,), guidance=3.0, temperature=0.0, **WRITTEN))
+    assert plain != guided
