@@ -35,7 +35,7 @@ bench: $(VENV)/test.stamp
 	$(PY) -m omni.bench $(ARGS)
 
 figures: $(VENV)/run.stamp
-	$(PY) -m omni.bench.figures $(ARGS)
+	$(PY) -m omni.figures $(ARGS)
 
 gpu: $(VENV)/test.stamp
 	$(PY) -m omni.bench.gpu $(ARGS)

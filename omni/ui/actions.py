@@ -1,0 +1,236 @@
+"""What happens when a visitor does something: one method for each thing that can be done on the chat tab.
+
+Each takes the visit and gives the whole screen back, always in the order of ``Screen``. Decodes nothing, knows no
+engine beyond its protocol.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from omni import media
+from omni.conversation import Audio, Image, Message, Text, Video
+from omni.engine import Engine
+from omni.errors import OmniError, Refused
+from omni.ui import status, visit
+from omni.ui.composer import KINDS, PLURALS, tray_value, wish_of
+from omni.ui.pacing import OneAtATime
+from omni.ui.player import SILENT, Voice
+from omni.ui.suggestions import Suggestion
+from omni.ui.thread import thread_value
+from omni.ui.visit import Visit
+
+log = logging.getLogger(__name__)
+
+MOST_ATTACHED = 8
+AS_IT_IS = gr.skip()
+
+Media = Image | Audio | Video
+Laid = tuple[Media, ...]  # what lies in the composer, not sent yet
+
+
+class Screen(NamedTuple):
+    """The outputs of every action, in the order in which they are wired."""
+
+    visit: Any = AS_IT_IS
+    laid: Any = AS_IT_IS
+    thread: Any = AS_IT_IS
+    player: Any = AS_IT_IS
+    tray: Any = AS_IT_IS
+    words: Any = AS_IT_IS
+    status: Any = AS_IT_IS
+    asked: Any = AS_IT_IS  # the name of a new turn; its change starts the reply
+
+
+def when_idle(action: Callable[..., Screen]) -> Callable[..., Screen]:
+    """An action that does nothing while a reply is being made: then only the reply may write the visit."""
+
+    @wraps(action)
+    def guarded(self: Actions, here: Visit | None, *rest: Any) -> Screen:
+        return Screen() if self.answering(here) else action(self, here, *rest)
+
+    return guarded
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The actions of the chat tab on one engine; conversations live under ``root``."""
+
+    engine: Engine
+    root: Path
+    suggestions: tuple[Suggestion, ...]
+    model: OneAtATime = field(default_factory=OneAtATime)
+
+    def answering(self, here: Visit | None) -> bool:
+        """Whether a reply to this visitor is being made."""
+        return here is not None and here.turn is not None and self.model.is_running(here.turn.name)
+
+    def attach(self, here: Visit | None, laid: Laid, uploads: list[str]) -> Screen:
+        """Take uploaded files into the composer; what is refused is said and left out."""
+        entered, line = here or visit.enter(self.root), AS_IT_IS
+        for upload in map(Path, uploads):
+            try:
+                laid = (*laid, self._accept(upload, entered.folder, len(laid)))
+            except Refused as refusal:
+                line = status.failed(str(refusal))
+            finally:
+                upload.unlink(missing_ok=True)
+        return Screen(AS_IT_IS if here else entered, laid, tray=tray_value(laid), status=line)
+
+    def detach(self, laid: Laid, event: gr.EventData) -> Screen:
+        """Remove one thing from the composer, and its file."""
+        gone = laid[int(event.index)]
+        gone.path.unlink(missing_ok=True)
+        laid = tuple(part for part in laid if part is not gone)
+        return Screen(laid=laid, tray=tray_value(laid))
+
+    @when_idle
+    def send(self, here: Visit | None, laid: Laid, words: str) -> Screen:
+        """Ask what is in the composer, media first. While a reply is being made, the page stops it before it sends."""
+        here = visit.settle(here or visit.enter(self.root))
+        if not words.strip() and not laid:
+            return Screen(here)
+        try:
+            texts = (media.take_text(words),) if words.strip() else ()
+        except Refused as refusal:
+            return Screen(here, status=status.failed(str(refusal)))
+        return _asking(visit.ask(here, Message("user", (*laid, *texts))), laid=(), tray=[], words="")
+
+    @when_idle
+    def suggest(self, here: Visit | None, event: gr.EventData) -> Screen:
+        """Ask one of the suggestions."""
+        here, chosen = visit.settle(here or visit.enter(self.root)), self.suggestions[int(event.index)]
+        parts = [media.take(path, here.folder) for path in chosen.paths]
+        texts = [media.take_text(chosen.text)] if chosen.text else []
+        return _asking(visit.ask(here, Message("user", (*parts, *texts))))
+
+    @when_idle
+    def again(self, here: Visit) -> Screen:
+        """Answer the last question once more."""
+        return _asking(visit.ask_again(here))
+
+    @when_idle
+    def instead(self, here: Visit, event: gr.EventData) -> Screen:
+        """Change an earlier question and answer from there."""
+        try:
+            words = media.take_text(str(event.text))
+        except Refused as refusal:
+            return Screen(here, status=status.failed(str(refusal)))
+        return _asking(visit.ask_instead(here, int(event.index), words))
+
+    @when_idle
+    def take_back(self, here: Visit, laid: Laid, words: str) -> Screen:
+        """Undo the last question and its reply; the question returns to the composer."""
+        return _returning(visit.undo(here), laid, words, status.quiet())
+
+    @when_idle
+    def clear(self, here: Visit | None) -> Screen:
+        """Forget everything and begin anew."""
+        visit.leave(here)
+        here = visit.enter(self.root)
+        return Screen(here, (), thread_value(here), SILENT, [], "", status.quiet())
+
+    def stop(self, here: Visit | None) -> Screen:
+        """End the reply where it is. One that has begun finishes by itself in ``answer``; one in the queue, here."""
+        if here is None or here.turn is None:
+            return Screen()
+        self.model.end(here.turn.name)
+        if self.answering(here):
+            return Screen()
+        here = visit.settle(here)
+        return Screen(here, thread=thread_value(here), status=status.stopped())
+
+    def answer(self, here: Visit | None, *wishes: Any) -> Iterator[Screen]:
+        """Let the engine reply to the question of the visit, and show it as it comes.
+
+        While this runs, nothing else writes the visit: a stop only makes the batches end.
+        """
+        if here is None or here.turn is None or self.answering(here):
+            return
+        began, wish, turn, voice = time.monotonic(), wish_of(*wishes), here.turn, Voice(here.turn.name)
+        with self.model.replying(turn.name, lambda: self.engine.reply(turn.asked, wish)) as batches:
+            try:
+                for events in batches:
+                    for event in events:
+                        here = replace(here, draft=here.draft.plus(event, here.folder))
+                    line = status.busy(here.draft, time.monotonic() - began)
+                    if events:
+                        yield Screen(here, AS_IT_IS, thread_value(here), voice.value(here.draft.speech), status=line)
+                    else:  # a sign of life: only the seconds move
+                        yield Screen(status=line)
+                yield _ended(here, voice)
+            except Exception as error:
+                here = visit.abandon(here)
+                yield _stopped_at(here, status.failed(sentence_of(error)))
+                raise gr.Error(visible=False, print_exception=False) from error  # lets ``recover`` run
+
+    @when_idle
+    def recover(self, here: Visit | None, laid: Laid, words: str) -> Screen:
+        """After a reply that failed, or that the queue refused: what was typed returns to the composer."""
+        if here is None:
+            return Screen()
+        line = AS_IT_IS if here.turn is None else status.failed("Too many people are waiting; please try again soon.")
+        return _returning(visit.abandon(here), laid, words, line)
+
+    def _accept(self, upload: Path, folder: Path, count: int) -> Media:
+        """The upload as a part, if there is room for it and the model takes its kind. Raises Refused."""
+        if count >= MOST_ATTACHED:
+            raise Refused(f"A message can carry {MOST_ATTACHED} things; please send these first.")
+        part = media.take(upload, folder)
+        if KINDS[type(part)] not in self.engine.capabilities.inputs:
+            part.path.unlink()
+            raise Refused(f"{self.engine.name} does not take {PLURALS[KINDS[type(part)]]}; please choose another kind.")
+        return part
+
+
+def sentence_of(error: Exception) -> str:
+    """What a visitor is told of a failure; the log gets the rest."""
+    if isinstance(error, OmniError):
+        log.warning("the reply failed: %s", error, exc_info=error.__cause__)
+        return str(error)
+    if isinstance(error, gr.Error):  # a GPU lease that was refused says so itself
+        return str(error.message)
+    log.error("the reply failed", exc_info=error)
+    return status.OUR_FAULT
+
+
+def _asking(here: Visit, **composer: Any) -> Screen:
+    """A question that begins to be answered."""
+    if here.turn is None:
+        return Screen(here)
+    return Screen(
+        here, thread=thread_value(here), player=SILENT, status=status.waiting(), asked=here.turn.name
+    )._replace(**composer)
+
+
+def _returning(here: Visit, laid: Laid, words: str, line: Any) -> Screen:
+    """A question that goes back to the composer, in front of what is there by now."""
+    if here.returned is not None:
+        laid = (*(part for part in here.returned.parts if not isinstance(part, Text)), *laid)
+        words = "\n".join(filter(None, (here.returned.text, words)))
+    here = replace(here, returned=None)
+    return Screen(here, laid, thread_value(here), SILENT, tray_value(laid), words, line)
+
+
+def _ended(here: Visit, voice: Voice) -> Screen:
+    """The last update of a reply: complete, or stopped where it is. Raises OmniError where it is complete and empty."""
+    draft = here.draft
+    if draft.usage is None:
+        return _stopped_at(visit.settle(here), status.stopped())
+    if not draft.made and not draft.speech:
+        raise OmniError("The model had nothing to say to this; please try again or ask it differently.")
+    here = visit.conclude(here)
+    player = voice.value(draft.speech, complete=True)
+    return Screen(here, thread=thread_value(here), player=player, status=status.finished(draft))
+
+
+def _stopped_at(here: Visit, line: status.Status) -> Screen:
+    return Screen(here, thread=thread_value(here), player=SILENT, status=line)

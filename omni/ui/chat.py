@@ -1,0 +1,66 @@
+"""The chat tab: thread, status line and composer, and what leads to what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from omni.engine import Engine
+from omni.ui import status, visit
+from omni.ui.actions import Actions
+from omni.ui.composer import Composer, build_composer
+from omni.ui.element import element
+from omni.ui.player import SILENT
+from omni.ui.suggestions import suggestion_values, suggestions_for
+from omni.ui.thread import thread_value
+
+MODEL = "model"  # the events that need the model; one runs, the others queue
+LIGHT = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
+HEAVY = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": MODEL, "trigger_mode": "multiple"}
+
+
+def build_chat(engine: Engine, root: Path, fresh: gr.Button) -> Actions:
+    """Lay the tab out where it is called; ``fresh`` is the button that begins a new conversation."""
+    actions = Actions(engine, root, suggestions_for(engine.capabilities))
+    here = gr.State(None, delete_callback=visit.leave)
+    laid, asked = gr.State(()), gr.State(None)
+    with gr.Column(elem_id="omni-chat"):
+        with gr.Column(elem_classes="omni-scroller"):
+            thread = element(
+                "thread",
+                thread_value(None),
+                suggestions=suggestion_values(actions.suggestions),
+                about=engine.capabilities.about,
+            )
+        with gr.Row(elem_id="omni-line"):
+            line = element("status", status.quiet())
+            player = element("player", SILENT)
+        composer = build_composer(engine.capabilities)
+    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked]
+    _wire(actions, composer, screen, fresh)
+    return actions
+
+
+def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Component], fresh: gr.Button) -> None:
+    here, laid, thread, _, tray, words, line, asked = screen
+    message = [here, laid, words]
+    reply = asked.change(
+        actions.answer,
+        [here, *composer.wishes],
+        screen,
+        show_progress="minimal",
+        show_progress_on=line,
+        **HEAVY,
+    )
+    reply.failure(actions.recover, message, screen, **LIGHT)
+
+    gr.on([composer.send.click, words.submit], actions.send, message, screen, **LIGHT)
+    composer.stop.click(actions.stop, [here], screen, **LIGHT)
+    fresh.click(actions.clear, [here], screen, **LIGHT)
+    thread.suggest(actions.suggest, [here], screen, **LIGHT)
+    thread.again(actions.again, [here], screen, **LIGHT)
+    thread.instead(actions.instead, [here], screen, **LIGHT)
+    thread.takeback(actions.take_back, message, screen, **LIGHT)
+    composer.inbox.upload(actions.attach, [here, laid, composer.inbox], screen, **LIGHT)
+    tray.detach(actions.detach, [laid], screen, **LIGHT)

@@ -1,0 +1,81 @@
+"""A reply while it is being made: engine events folded into parts, previews and a word on what is going on.
+
+Files are written here, through ``omni.media``, as soon as a picture or clip is complete. Knows nothing of the page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from omni import media
+from omni.conversation import Part, Text
+from omni.events import (
+    ClipPreview,
+    ClipReady,
+    Event,
+    Finished,
+    Heard,
+    ImagePreview,
+    ImageReady,
+    Progress,
+    SpeechChunk,
+    TextDelta,
+    Usage,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """What an engine has said so far."""
+
+    heard: str = ""  # what it understood of the sound in the question
+    made: tuple[Part, ...] = ()  # words and finished files, in the order in which they came
+    speech: tuple[SpeechChunk, ...] = ()
+    preview: ImagePreview | ClipPreview | None = None
+    doing: str = "Thinking"
+    done: float | None = None  # 0..1 of what it is doing, where that is known
+    usage: Usage | None = None  # set when the reply is complete
+    cut: bool = False  # the reply ran into its limit of tokens
+
+    def plus(self, event: Event, folder: Path) -> Draft:
+        """The draft after one more event; finished pictures and clips are written to ``folder``."""
+        match event:
+            case Heard(text):
+                return replace(self, heard=text)
+            case TextDelta(text):
+                return replace(self, made=_more_words(self.made, text), doing="Writing", done=None)
+            case SpeechChunk():
+                return replace(self, speech=(*self.speech, event), doing="Speaking", done=None)
+            case ImagePreview():
+                return replace(self, preview=event, doing="Drawing", done=event.done)
+            case ClipPreview():
+                return replace(self, preview=event, doing="Filming", done=(event.index + 1) / event.total)
+            case ImageReady(pixels, caption):
+                return self._with(media.write_image(pixels, folder, caption))
+            case ClipReady(frames, fps, samples, rate, caption):
+                return self._with(media.write_video(frames, fps, samples, rate, folder, caption))
+            case Progress(doing, done):
+                return replace(self, doing=doing, done=done)
+            case Finished(usage, reason):
+                return replace(self, usage=usage, cut=reason == "length")
+
+    def parts(self, folder: Path) -> tuple[Part, ...]:
+        """The parts of the reply as it stands, the speech as one file at their end."""
+        if not self.speech:
+            return self.made
+        words = "\n".join(part.text for part in self.made if isinstance(part, Text)).strip()
+        samples = np.concatenate([chunk.samples for chunk in self.speech])
+        return (*self.made, media.write_audio(samples, self.speech[0].rate, folder, words))
+
+    def _with(self, part: Part) -> Draft:
+        return replace(self, made=(*self.made, part), preview=None, done=None)
+
+
+def _more_words(made: tuple[Part, ...], text: str) -> tuple[Part, ...]:
+    """Words go on where words were last; after a file they begin anew."""
+    if made and isinstance(made[-1], Text):
+        return (*made[:-1], Text(made[-1].text + text))
+    return (*made, Text(text))

@@ -1,0 +1,26 @@
+"""Parts of the page that draw themselves: a Gradio value and a script in ``assets/`` that shows it.
+
+The template of such an element never holds its value, because Gradio evaluates filled-in templates as code; the
+script builds nodes from the value instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def element(name: str, value: Any, **props: Any) -> gr.HTML:
+    """The element drawn by ``assets/<name>.js``, which finds its root in ``element.firstElementChild``."""
+    return gr.HTML(
+        value,
+        html_template=f'<div class="omni-{name}"></div>',
+        js_on_load=(ASSETS / "common.js").read_text() + (ASSETS / f"{name}.js").read_text(),
+        apply_default_css=False,
+        elem_id=f"omni-{name}",
+        **props,
+    )

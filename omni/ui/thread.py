@@ -1,0 +1,88 @@
+"""The thread as the page shows it: plain values from which ``assets/thread.js`` builds the nodes.
+
+Media are the files of the conversation themselves, served as they are, so that a download has the very bytes
+that were written.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from markdown_it import MarkdownIt
+from PIL import Image as Pillow
+
+from omni.conversation import Audio, Image, Message, Part, Text, Video
+from omni.events import ClipPreview, ImagePreview
+from omni.ui.draft import Draft
+from omni.ui.visit import Visit
+
+SMALL = 128  # pixels; up to this side a preview is sent without loss
+
+MARKDOWN = MarkdownIt("js-default", {"html": False, "linkify": False, "breaks": True}).disable("image")
+
+
+def thread_value(visit: Visit | None) -> dict[str, Any]:
+    """The whole thread, with the question and the reply that are under way."""
+    if visit is None:
+        return {"messages": [], "busy": False}
+    busy, stopped = visit.turn is not None, visit.stopped
+    settled = visit.asked if busy else visit.conversation
+    messages = [message_value(message, place in stopped) for place, message in enumerate(settled.messages)]
+    if busy:
+        messages.append(draft_value(visit.draft))
+    return {"messages": messages, "busy": busy}
+
+
+def message_value(message: Message, stopped: bool = False) -> dict[str, Any]:
+    """One message that stands."""
+    written = message.role == "assistant" and any(isinstance(part, Text) for part in message.parts)
+    parts = [part_value(part, written) for part in message.parts]
+    return {"role": message.role, "parts": parts, "text": message.text, "stopped": stopped}
+
+
+def draft_value(draft: Draft) -> dict[str, Any]:
+    """The reply so far, its picture or clip as far as it is known."""
+    parts = [part_value(part, True) for part in draft.made]
+    if draft.preview is not None:
+        parts.append(preview_value(draft.preview))
+    return {"role": "assistant", "parts": parts, "text": "", "stopped": False}
+
+
+def part_value(part: Part, written: bool) -> dict[str, Any]:
+    """One part; a transcript is shown unless the same words stand ``written`` beside it."""
+    match part:
+        case Text(text):
+            return {"kind": "text", "html": written_html(text)}
+        case Image(path, width, height, caption):
+            return {"kind": "image", "file": str(path), "width": width, "height": height, "caption": caption}
+        case Audio(path, seconds, _, transcript):
+            return {"kind": "audio", "file": str(path), "seconds": seconds, "caption": "" if written else transcript}
+        case Video(path, width, height, caption=caption):
+            return {"kind": "video", "file": str(path), "width": width, "height": height, "caption": caption}
+
+
+@lru_cache(maxsize=4096)  # a thread is shown ten times a second, and nearly all of it is as it was
+def written_html(text: str) -> str:
+    """Markdown as HTML that is safe to show: markup in the words stays words."""
+    return MARKDOWN.render(text)
+
+
+def preview_value(preview: ImagePreview | ClipPreview) -> dict[str, Any]:
+    """A picture that sharpens, or the newest frame of a clip."""
+    if isinstance(preview, ImagePreview):
+        return {"kind": "preview", "picture": data_url(preview.pixels), "done": preview.done, "word": "Drawing"}
+    done = (preview.index + 1) / preview.total
+    word = f"Frame {preview.index + 1} of {preview.total}"
+    return {"kind": "preview", "picture": data_url(preview.frame), "done": done, "word": word}
+
+
+def data_url(pixels: np.ndarray) -> str:
+    """(H, W, 3) uint8 as an address that holds the picture itself."""
+    kind = "PNG" if max(pixels.shape[:2]) <= SMALL else "JPEG"
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, kind, compress_level=1, quality=80)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,132 @@
+"""One visitor's place on the page: the thread, and the reply that is being made.
+
+Everything here is immutable and knows nothing of Gradio: each function returns the visit as it is afterwards.
+While a reply is being made ``conversation`` stays as it was, so that a failure has nothing to repair.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from omni.conversation import Audio, Conversation, Message, Part, Text
+from omni.ui.draft import Draft
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question that is being answered."""
+
+    base: Conversation  # the thread before the question
+    question: Message
+    typed: bool  # it came from the composer and goes back there if it fails
+    name: str = field(default_factory=lambda: secrets.token_hex(8))  # tells the voices of two replies apart
+
+    @property
+    def asked(self) -> Conversation:
+        """The thread with the question, as the engine gets it."""
+        return self.base.plus(self.question)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A visitor's session."""
+
+    conversation: Conversation
+    turn: Turn | None = None  # being answered
+    draft: Draft = Draft()  # the reply to ``turn`` so far
+    returned: Message | None = None  # a question that goes back to the composer
+    stopped: frozenset[int] = frozenset()  # places of the replies that were cut short
+
+    @property
+    def asked(self) -> Conversation:
+        """The thread with the question that is being answered; its sounds carry what was understood of them."""
+        return self.turn.base.plus(_understood(self.turn.question, self.draft.heard))
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of this visitor live."""
+        return self.conversation.folder
+
+
+def enter(root: Path) -> Visit:
+    """A new visit with its own folder under ``root``, whose name cannot be guessed."""
+    folder = root / secrets.token_urlsafe(24)
+    folder.mkdir(parents=True)
+    return Visit(Conversation(folder))
+
+
+def leave(visit: Visit | None) -> None:
+    """Forget a visitor: delete every file of the visit."""
+    if visit is not None:
+        shutil.rmtree(visit.folder, ignore_errors=True)
+
+
+def ask(visit: Visit, question: Message) -> Visit:
+    """Let a question be answered."""
+    return replace(visit, turn=Turn(visit.conversation, question, typed=True), draft=Draft(), returned=None)
+
+
+def ask_again(visit: Visit) -> Visit:
+    """Answer the last question once more; the old reply stands until the new one does."""
+    messages = visit.conversation.messages
+    if len(messages) < 2:
+        return visit
+    turn = Turn(visit.conversation.upto(len(messages) - 2), messages[-2], typed=False)
+    return replace(visit, turn=turn, draft=Draft())
+
+
+def ask_instead(visit: Visit, index: int, words: Text) -> Visit:
+    """Put new words into the question at ``index`` and answer from there; its media stay."""
+    messages = visit.conversation.messages
+    if not 0 <= index < len(messages) or messages[index].role != "user":
+        return visit
+    media = tuple(part for part in messages[index].parts if not isinstance(part, Text))
+    turn = Turn(visit.conversation.upto(index), Message("user", (*media, words)), typed=False)
+    return replace(visit, turn=turn, draft=Draft())
+
+
+def undo(visit: Visit) -> Visit:
+    """Take the last question and its reply back; the question returns to the composer."""
+    messages = visit.conversation.messages
+    if len(messages) < 2:
+        return visit
+    shorter = visit.conversation.upto(len(messages) - 2)
+    return replace(visit, conversation=shorter, stopped=_below(visit.stopped, shorter), returned=messages[-2])
+
+
+def settle(visit: Visit) -> Visit:
+    """End a reply where it is: what was said stays, be it nothing, and is marked as stopped."""
+    return visit if visit.turn is None else _answered(visit, visit.draft.parts(visit.folder), stopped=True)
+
+
+def conclude(visit: Visit) -> Visit:
+    """The reply is complete: question and reply join the thread."""
+    return _answered(visit, visit.draft.parts(visit.folder), stopped=False)
+
+
+def abandon(visit: Visit) -> Visit:
+    """The reply failed: the thread is as it was, and what was typed returns to the composer."""
+    typed = visit.turn is not None and visit.turn.typed
+    return replace(visit, turn=None, draft=Draft(), returned=visit.turn.question if typed else visit.returned)
+
+
+def _answered(visit: Visit, parts: tuple[Part, ...], *, stopped: bool) -> Visit:
+    thread = visit.asked.plus(Message("assistant", parts))
+    marks = _below(visit.stopped, visit.turn.base)
+    if stopped:
+        marks |= {len(thread.messages) - 1}
+    return replace(visit, conversation=thread, turn=None, draft=Draft(), stopped=marks)
+
+
+def _understood(question: Message, heard: str) -> Message:
+    def named(part: Part) -> Part:
+        return replace(part, transcript=heard) if isinstance(part, Audio) and not part.transcript else part
+
+    return replace(question, parts=tuple(map(named, question.parts)))
+
+
+def _below(places: frozenset[int], thread: Conversation) -> frozenset[int]:
+    return frozenset(place for place in places if place < len(thread.messages))

@@ -1,0 +1,86 @@
+"""What several test files share: a running server, and small media made on the spot."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[1]
+START_SECONDS = 120  # a loaded machine takes long to import torch
+
+
+@dataclass(frozen=True)
+class Server:
+    """The real page in a process of its own."""
+
+    address: str
+    root: Path
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The page on the scripted engine, or on the engine that an indirect parameter names."""
+    engine = getattr(request, "param", "fake")
+    root = tmp_path_factory.mktemp("server")
+    port = free_port()
+    command = [sys.executable, str(REPOSITORY / "tests" / "serve.py"), engine, str(port), str(root)]
+    log = root / "server.log"
+    # Gradio forgets a closed tab after an hour, under this variable after a second.
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "GRADIO_IS_E2E_TEST": "1"}
+    with log.open("wb") as sink, subprocess.Popen(command, env=environment, stdout=sink, stderr=sink) as process:
+        address = f"http://127.0.0.1:{port}/"
+        try:
+            wait_for(address, process, log)
+            yield Server(address, root)
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    """Return when the server answers; fail with its log when it ended or took too long."""
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up and process.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            process.poll()
+            time.sleep(0.2)
+    pytest.fail(f"The server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with blue.png, tone.wav (523 Hz) and grey.mp4."""
+    folder = tmp_path_factory.mktemp("samples")
+    Image.new("RGB", (80, 60), (20, 40, 220)).save(folder / "blue.png")
+    tone = 0.3 * np.sin(2 * np.pi * 523 * np.arange(16_000) / 16_000)
+    soundfile.write(folder / "tone.wav", tone, 16_000)
+    with av.open(str(folder / "grey.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for grey in range(0, 160, 10):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), grey, np.uint8), format="rgb24")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return folder

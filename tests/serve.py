@@ -1,0 +1,35 @@
+"""Serve the real page for the tests: ``python tests/serve.py ENGINE PORT ROOT``, where ENGINE may be ``fake``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from app import prepare
+from omni.engine import Engine
+from omni.settings import Settings
+
+
+def main(engine: str, port: str, root: str) -> None:
+    """Serve until the process is ended."""
+    settings = Settings(engine=engine, port=int(port), root=Path(root))
+    prepare(settings)
+
+    from omni.ui.page import build_page, launch_options
+
+    build_page(opened(settings), settings).launch(**launch_options(settings))
+
+
+def opened(settings: Settings) -> Engine:
+    """The scripted engine or a real one."""
+    if settings.engine == "fake":
+        from fake_engine import FakeEngine
+
+        return FakeEngine()
+    from omni.engines import open_engine
+
+    return open_engine(settings)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,61 @@
+"""The page called by a program, through Gradio's own client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+
+@pytest.fixture(scope="module")
+def client(server) -> Client:
+    return Client(server.address, verbose=False)
+
+
+def test_the_endpoint_is_the_only_public_one_and_says_what_it_takes(client: Client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert list(endpoints) == ["/chat"]
+    names = [parameter["parameter_name"] for parameter in endpoints["/chat"]["parameters"]]
+    assert names == ["text", "files", "outputs", "voice", "temperature", "seed", "max_tokens"]
+
+
+def test_words_stream_and_end_with_usage(client: Client):
+    job = client.submit("good morning", api_name="/chat")
+    said, files = job.result(timeout=60)
+    assert said["text"].startswith("You said: good morning.") and said["done"] and files == []
+    assert said["usage"]["tokens_out"] == {"text": 21}
+    assert len(job.outputs()) > 2
+
+
+def test_media_go_in_and_come_out(client: Client, samples: Path):
+    files = [handle_file(samples / "blue.png"), handle_file(samples / "tone.wav")]
+    said, made = client.predict("everything", files, api_name="/chat")
+    assert said["text"].startswith("a picture of 20 40 220 and a sound of 523 Hz")
+    assert sorted(Path(file).suffix for file in made) == [".mp4", ".png", ".wav"]
+    assert all(Path(file).stat().st_size > 100 for file in made)
+
+
+def test_wishes_are_kept(client: Client):
+    said, made = client.predict("anything", outputs=["image"], api_name="/chat")
+    assert said["text"] == "" and [Path(file).suffix for file in made] == [".png"]
+
+
+def test_failures_are_sentences(client: Client, server):
+    with pytest.raises(AppError, match="There is no output 'smell'"):
+        client.predict("hello", outputs=["smell"], api_name="/chat")
+    with pytest.raises(AppError, match="out of memory"):
+        client.predict("fail", api_name="/chat")
+    with pytest.raises(AppError, match="nothing was lost"):
+        client.predict("break", api_name="/chat")
+
+
+def test_a_path_on_the_server_is_not_accepted(client: Client, samples: Path):
+    with pytest.raises(AppError, match="uploaded first"):
+        client.predict("look", [{"path": str(samples / "blue.png")}], api_name="/chat")
+
+
+def test_nothing_of_a_call_stays_in_the_conversations(client: Client, server):
+    client.predict("draw", api_name="/chat")
+    assert list((server.root / "conversations").iterdir()) == []

@@ -1,0 +1,105 @@
+"""The visit: what a question, a reply, a stop, a failure and an undo leave behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from omni.conversation import Audio, Image, Message, Text
+from omni.events import Finished, ImageReady, SpeechChunk, TextDelta, Usage
+from omni.ui import visit
+from omni.ui.draft import Draft
+from omni.ui.visit import Visit
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Visit:
+    return visit.enter(tmp_path)
+
+
+def asked(here: Visit, words: str) -> Visit:
+    return visit.ask(here, Message("user", (Text(words),)))
+
+
+def hearing(here: Visit, *events) -> Visit:
+    for event in events:
+        here = replace(here, draft=here.draft.plus(event, here.folder))
+    return here
+
+
+def talked(here: Visit, words: str) -> Visit:
+    return visit.conclude(hearing(asked(here, words), TextDelta("to "), TextDelta(words), Finished(Usage())))
+
+
+def texts(here: Visit) -> list[str]:
+    return [message.text for message in here.conversation.messages]
+
+
+def test_a_question_joins_the_thread_with_its_reply(here: Visit):
+    waiting = asked(here, "one")
+    assert texts(waiting) == [] and waiting.turn.asked.messages[-1].text == "one"
+    assert texts(talked(here, "one")) == ["one", "to one"]
+
+
+def test_a_stop_keeps_what_was_said_and_marks_it(here: Visit):
+    stopped = visit.settle(hearing(asked(talked(here, "one"), "two"), TextDelta("half")))
+    assert texts(stopped) == ["one", "to one", "two", "half"]
+    assert stopped.stopped == {3} and stopped.turn is None
+
+
+def test_speech_that_was_stopped_is_a_file_of_what_was_heard(here: Visit):
+    samples = np.linspace(-0.5, 0.5, 1600, dtype=np.float32)
+    chunks = [SpeechChunk(samples, 16_000, start) for start in (0, 1600)]
+    stopped = visit.settle(hearing(asked(here, "speak"), *chunks))
+    (sound,) = stopped.conversation.messages[-1].parts
+    assert isinstance(sound, Audio) and sound.seconds == pytest.approx(0.2)
+
+
+def test_a_failure_leaves_the_thread_and_returns_the_question(here: Visit):
+    before = talked(here, "one")
+    after = visit.abandon(hearing(asked(before, "two"), TextDelta("half")))
+    assert after.conversation == before.conversation
+    assert after.returned.text == "two"
+
+
+def test_again_keeps_the_old_reply_until_the_new_one_is_there(here: Visit):
+    before = talked(here, "one")
+    again = visit.ask_again(before)
+    assert texts(visit.abandon(again)) == ["one", "to one"]
+    assert texts(visit.conclude(hearing(again, TextDelta("anew"), Finished(Usage())))) == ["one", "anew"]
+
+
+def test_instead_answers_from_the_changed_question_and_keeps_its_media(here: Visit):
+    picture = Image(here.folder / "a.png", 8, 8)
+    before = visit.ask(here, Message("user", (picture, Text("one"))))
+    before = talked(visit.conclude(hearing(before, TextDelta("x"), Finished(Usage()))), "two")
+    changed = visit.ask_instead(before, 0, Text("uno"))
+    assert changed.turn.asked.messages == (Message("user", (picture, Text("uno"))),)
+    assert visit.ask_instead(before, 1, Text("a reply")).turn is None  # only questions can be changed
+    assert visit.ask_instead(before, 9, Text("nothing")).turn is None
+
+
+def test_undo_returns_the_last_question(here: Visit):
+    before = visit.settle(hearing(asked(talked(here, "one"), "two"), TextDelta("half")))
+    after = visit.undo(before)
+    assert texts(after) == ["one", "to one"]
+    assert after.returned.text == "two" and after.stopped == frozenset()
+
+
+def test_words_go_on_around_a_picture(here: Visit):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    draft = Draft()
+    for event in (TextDelta("a"), TextDelta("b"), ImageReady(pixels, "black"), TextDelta("c")):
+        draft = draft.plus(event, here.folder)
+    first, picture, last = draft.parts(here.folder)
+    assert (first, last) == (Text("ab"), Text("c")) and picture.caption == "black" and picture.path.exists()
+
+
+def test_leaving_deletes_the_files(here: Visit):
+    (here.folder / "a.txt").write_text("mine")
+    visit.leave(here)
+    assert not here.folder.exists()
+    visit.leave(None)
