@@ -16,7 +16,10 @@ def test_decoding_with_the_cache_equals_one_pass():
     model, ids = tiny_model(), _ids(1, 12)
     whole = model(ids).logits
     cache = KeyValueCache(model.config, 1, 12, model.lm_head.weight)
-    parts = [model(ids[:, :5], cache=cache).logits, *(model(ids[:, i : i + 1], cache=cache).logits for i in range(5, 12))]
+    parts = [
+        model(ids[:, :5], cache=cache).logits,
+        *(model(ids[:, i : i + 1], cache=cache).logits for i in range(5, 12)),
+    ]
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-4)
 
 

@@ -55,7 +55,9 @@ def test_every_medium_has_the_promised_number_of_codes():
     first, later = tokenizers.encode_clips(np.repeat(pictures[None, :1], FRAMES, 1))[0]
     assert len(first) == 64
     assert [len(codes) for codes in later] == [LATER_CODES] * (FRAMES - 1)
-    assert [len(codes) for codes in tokenizers.encode_sounds([np.zeros(16000, np.float32), np.zeros(500, np.float32)])] == [50, 2]
+    assert [
+        len(codes) for codes in tokenizers.encode_sounds([np.zeros(16000, np.float32), np.zeros(500, np.float32)])
+    ] == [50, 2]
 
 
 def test_a_text_is_the_sum_of_its_words():

@@ -19,7 +19,14 @@ from omni.primer.training import voices, world
 
 log = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).parent.parent / "weights"
-SHIPPED = ("config.json", "model.safetensors", "text.json", "image.safetensors", "video.safetensors", "audio.safetensors")
+SHIPPED = (
+    "config.json",
+    "model.safetensors",
+    "text.json",
+    "image.safetensors",
+    "video.safetensors",
+    "audio.safetensors",
+)
 MINUTES = {"image": 40.0, "audio": 30.0, "video": 15.0, "model": 90.0}  # on two cores
 
 

@@ -1,0 +1,1 @@
+"""Speed and memory, measured as ratios within one run and printed with the load of the machine."""

@@ -1,0 +1,125 @@
+"""Primer behind the protocol, at a tiny random size, with real files."""
+
+import numpy as np
+import pytest
+from primer_tiny import tiny_model, tiny_tokenizers
+
+from omni import media
+from omni.conversation import Audio, Conversation, Message, Text
+from omni.engine import Wish
+from omni.engines.primer import MAX_CONTEXT, PrimerEngine, Tally, plan_of
+from omni.errors import OmniError
+from omni.events import ClipPreview, ClipReady, Finished, Heard, ImagePreview, ImageReady, SpeechChunk, TextDelta
+from omni.primer import vocabulary
+
+
+@pytest.fixture
+def engine() -> PrimerEngine:
+    return PrimerEngine(tiny_model(), tiny_tokenizers())
+
+
+def _asked(folder, *parts) -> Conversation:
+    return Conversation(
+        folder, (Message("user", tuple(Text(part) if isinstance(part, str) else part for part in parts)),)
+    )
+
+
+def _of(kind, events):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def _wish(*outputs, **more) -> Wish:
+    return Wish(outputs=frozenset(outputs), seed=3, **more)
+
+
+def test_a_picture_sharpens_in_at_least_four_previews(engine, tmp_path):
+    events = list(engine.reply(_asked(tmp_path, "draw a cat"), _wish("text", "image")))
+    previews = _of(ImagePreview, events)
+    assert len(previews) >= 4
+    assert [one.done for one in previews] == sorted(one.done for one in previews)
+    assert _of(ImageReady, events)[0].pixels.shape == (256, 256, 3)
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_clip_comes_frame_by_frame_and_then_whole_with_its_sound(engine, tmp_path):
+    events = list(engine.reply(_asked(tmp_path, "a clip"), _wish("video")))
+    assert [one.index for one in _of(ClipPreview, events)] == list(range(8))
+    (clip,) = _of(ClipReady, events)
+    assert len(clip.frames) / clip.fps == len(clip.samples) / clip.rate == 2.0
+
+
+def test_chunks_of_speech_join_without_gap(engine, tmp_path):
+    events = list(engine.reply(_asked(tmp_path, "hello"), _wish("text", "speech", max_tokens=200)))
+    chunks, at = _of(SpeechChunk, events), 0
+    assert len(chunks) > 1
+    for chunk in chunks:
+        assert chunk.start == at
+        assert chunk.samples.dtype == np.float32
+        at += len(chunk.samples)
+    assert events[-1].usage.speech_seconds == pytest.approx(at / 16_000)
+
+
+def test_no_words_are_shown_where_only_a_picture_was_wished_for(engine, tmp_path):
+    events = list(engine.reply(_asked(tmp_path, "draw a cat"), _wish("image")))
+    assert not _of(TextDelta, events)
+    assert _of(ImageReady, events)[0].caption
+
+
+def test_the_same_seed_gives_the_same_events(engine, tmp_path):
+    first, second = (
+        [event for event in engine.reply(_asked(tmp_path, "draw a cat"), _wish("text", "image"))] for _ in range(2)
+    )
+    assert [type(event) for event in first] == [type(event) for event in second]
+    assert np.array_equal(_of(ImageReady, first)[0].pixels, _of(ImageReady, second)[0].pixels)
+
+
+def test_sound_is_transcribed_before_the_reply(engine, tmp_path):
+    sound = media.write_audio(np.zeros(16_000, np.float32), 16_000, tmp_path)
+    events = list(engine.reply(_asked(tmp_path, sound), _wish("text")))
+    kinds = [type(event) for event in events if isinstance(event, (Heard, TextDelta))]
+    assert kinds[0] is Heard
+
+
+def test_every_kind_of_file_is_read(engine, tmp_path):
+    picture = media.write_image(np.zeros((90, 160, 3), np.uint8), tmp_path)
+    frames = np.zeros((8, 64, 64, 3), np.uint8)
+    clip = media.write_video(frames, 4, np.zeros(32_000, np.float32), 16_000, tmp_path)
+    sound = media.write_audio(np.zeros(16_000, np.float32), 16_000, tmp_path)
+    tally = Tally()
+    sequence, heard = engine.read(_asked(tmp_path, "what is this", sound, clip, picture), tally)
+    assert heard
+    assert tally.tokens_in["image"] == 64
+    assert tally.tokens_in["video"] == 64 + 7 * 16
+    assert tally.tokens_in["audio"] == 51
+    assert vocabulary.modality(sequence.ids[3]) == "visual"  # media come before the words
+
+
+def test_only_the_last_turns_are_remembered(engine, tmp_path):
+    turns = (Message("user", (Text("draw a cat"),)), Message("assistant", (Text("Here is a cat."),)))
+    conversation = Conversation(tmp_path, (*turns * 5, Message("user", (Text("now a dog"),))))
+    sequence, _ = engine.read(conversation, Tally())
+    assert sequence.ids.count(vocabulary.USER) == 2
+
+
+def test_more_than_fits_is_refused_with_a_sentence(engine, tmp_path):
+    picture = media.write_image(np.zeros((64, 64, 3), np.uint8), tmp_path)
+    with pytest.raises(OmniError, match="more than Primer can take in"):
+        list(engine.reply(_asked(tmp_path, *[picture] * (MAX_CONTEXT // 64 + 1)), Wish()))
+
+
+def test_a_long_sound_is_refused_with_a_sentence(engine, tmp_path):
+    with pytest.raises(OmniError, match="10 seconds"):
+        list(engine.reply(_asked(tmp_path, Audio(tmp_path / "long.wav", 11.0, 16_000)), Wish()))
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(OmniError, match="missing or damaged"):
+        PrimerEngine.open("cpu", tmp_path)
+
+
+def test_what_is_wished_for_is_what_the_grammar_allows():
+    plan = plan_of(Wish(outputs=frozenset({"speech", "image", "video"}), voice="ben", seed=1))
+    assert plan.spoken
+    assert plan.voice == "ben"
+    assert plan.must_make == (vocabulary.IMAGE, vocabulary.FILM)
+    assert plan_of(Wish(seed=1)).spoken is None

@@ -1,0 +1,181 @@
+"""The picture book, its dialogues, and the batches made of them."""
+
+import numpy as np
+import pytest
+import torch
+from primer_tiny import tiny_model, tiny_tokenizers
+
+from omni.primer import vocabulary as v
+from omni.primer.training import dialogues, outside, voices, world
+from omni.primer.training.batches import Scribe, collate, micro_batches
+from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
+from omni.primer.training.optim import orthogonalise
+
+needs_font = pytest.mark.skipif(not world.FONT.exists(), reason="the emoji font is not installed")
+needs_voices = pytest.mark.skipif(not voices.available(), reason="espeak-ng is not installed")
+
+
+def _rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_held_out_scenes_are_never_drawn_for_training():
+    rng = _rng()
+    assert not any(world.random_scene(rng).held_out for _ in range(500))
+    assert world.random_scene(rng, held_out=True).held_out
+
+
+def test_no_request_for_a_picture_shows_a_held_out_scene():
+    rng = _rng(1)
+    made = [turn.made for _ in range(2000) for turn in dialogues.random_dialogue(rng).turns if turn.made]
+    assert made
+    assert not any(one.held_out for one in made if isinstance(one, (world.Scene, world.Clip)))
+
+
+def test_a_scene_and_its_mirror_are_held_out_together():
+    cat, dog = world.Thing("cat"), world.Thing("dog")
+    above = world.Scene(cat, "green", relation="above", other=dog)
+    below = world.Scene(dog, "green", relation="below", other=cat)
+    assert world.canonical(below) == above
+    assert above.held_out == below.held_out
+
+
+@pytest.mark.parametrize(
+    ("scene", "words"),
+    [
+        (world.Scene(world.Thing("owl"), "green", "at the top left", "big"), "a big owl at the top left on green"),
+        (world.Scene(world.Thing("fish"), "blue", count=2), "two fish on blue"),
+        (world.Scene(world.Thing("apple"), "gray"), "an apple in the middle on gray"),
+        (
+            world.Scene(world.Thing("cat"), "green", relation="above", other=world.Thing("rocket")),
+            "a cat above a rocket on green",
+        ),
+    ],
+)
+def test_a_caption_says_what_the_scene_holds(scene, words):
+    assert world.caption(scene) == words
+
+
+@needs_font
+def test_a_thing_at_the_left_is_drawn_at_the_left():
+    picture = world.draw(world.Scene(world.Thing("ball", "red"), "white", "at the left"), _rng()).astype(int)
+    redness = (picture[..., 0] - picture[..., 2]).clip(0)
+    assert redness[:, :32].sum() > 20 * redness[:, 40:].sum()
+
+
+@needs_font
+def test_a_clip_that_moves_right_ends_right_of_where_it_began():
+    frames, _ = world.animate(world.Clip(world.Thing("ball", "red"), "white", "right"), _rng())
+    redness = (frames[..., 0].astype(int) - frames[..., 2]).clip(0).sum(1)
+    centres = (redness * np.arange(64)).sum(1) / redness.sum(1)
+    assert (np.diff(centres) > 0).all()
+
+
+@needs_font
+@needs_voices
+def test_only_what_primer_answers_is_predicted():
+    scribe = Scribe(tiny_tokenizers(), _rng(2))
+    scene = world.Scene(world.Thing("cat"), "green")
+    turn = dialogues.Turn((dialogues.Said("what do you see"), scene), "I see a cat.", spoken=True)
+    sample = scribe.write(dialogues.Dialogue((turn,)))
+    scribe.flush()
+    answer = sample.sequence.ids.index(v.ASSISTANT)
+    assert len(sample.predicted) == len(sample.sequence)
+    assert not any(sample.predicted[: answer + 2])  # up to <assistant> <hear>
+    assert all(
+        sample.predicted[place]
+        for place in range(answer + 2, len(sample.predicted))
+        if sample.sequence.ids[place] not in v.VOICE.values()
+    )
+    assert len({place for place, _ in sample.names.items()}) >= 4
+
+
+@needs_font
+@needs_voices
+def test_every_medium_gets_its_codes_when_flushed():
+    scribe = Scribe(tiny_tokenizers(), _rng(3))
+    clip = world.Clip(world.Thing("cat"), "green", "left")
+    sample = scribe.write(dialogues.Dialogue((dialogues.Turn(("film it",), "Here it is.", clip),)))
+    blank = list(sample.sequence.ids)
+    scribe.flush()
+    changed = {v.modality(new) for old, new in zip(blank, sample.sequence.ids, strict=True) if old != new}
+    assert changed == {"visual", "audio"}
+
+
+@needs_font
+def test_labels_stand_one_place_before_what_they_predict():
+    scribe = Scribe(tiny_tokenizers(), _rng(4))
+    sample = scribe.write(dialogues.Dialogue((dialogues.Turn(("hello",), "Hello!"),)))
+    batch = collate([sample])
+    predicted = [token for token, flag in zip(sample.sequence.ids, sample.predicted, strict=True) if flag]
+    assert batch["labels"][batch["labels"] >= 0].tolist() == predicted
+    assert predicted[0] == v.WRITE
+    assert predicted[-1] == v.END
+
+
+@needs_font
+def test_micro_batches_stay_within_their_tokens():
+    scribe = Scribe(tiny_tokenizers(), _rng(5))
+    samples = sorted((scribe.write(dialogues.draw(scribe.rng)) for _ in range(12)), key=lambda one: len(one.sequence))
+    batches = micro_batches(samples, 300)
+    assert sum(len(batch["ids"]) for batch in batches) == 12
+    assert all(batch["ids"].numel() <= 300 for batch in batches)
+
+
+@needs_font
+def test_one_step_lowers_the_loss_of_its_own_batch():
+    from collections import defaultdict
+
+    from omni.primer.configuration import SIZES, PrimerConfig
+    from omni.primer.modeling import PrimerForCausalLM
+    from omni.primer.training.fit_model import loss_of
+    from omni.primer.training.optim import muon_for
+
+    torch.manual_seed(0)
+    model = PrimerForCausalLM(PrimerConfig(**SIZES["tiny"]))
+    model.set_experts_implementation("eager")
+    scribe = Scribe(tiny_tokenizers(), _rng(6))
+    samples = [scribe.write(dialogues.draw(scribe.rng)) for _ in range(4)]
+    scribe.flush()
+    batch = collate(samples)
+    predicted = int((batch["labels"] >= 0).sum())
+    optimizer = muon_for(model, lr=0.01, adam_lr=1e-3, adam_names=("embed_tokens", "gate.weight"))
+    losses = []
+    for _ in range(3):
+        loss = loss_of(model, batch, predicted, defaultdict(lambda: torch.zeros(3)))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one():
+    matrices = torch.randn(3, 32, 48, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals(orthogonalise(matrices))
+    assert ((values > 0.5) & (values < 1.5)).all()
+
+
+def test_questions_of_the_exam_are_never_in_training():
+    rng = _rng(7)
+    exam = {outside.question(rng, for_exam=True) for _ in range(300)}
+    assert not exam & {outside.question(rng) for _ in range(3000)}
+
+
+def test_a_checkpoint_is_replaced_whole(tmp_path):
+    path = tmp_path / "one.checkpoint"
+    assert load_checkpoint(path) is None
+    save_checkpoint(path, {"step": 1})
+    save_checkpoint(path, {"step": 2})
+    assert load_checkpoint(path) == {"step": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["one.checkpoint"]
+
+
+def test_the_clock_of_a_run_goes_on_after_an_interruption():
+    assert Budget(minutes=10, spent=300).share == pytest.approx(0.5, abs=0.01)
+    assert Budget(minutes=10, spent=900).share == 1.0
+    assert Budget(minutes=10, spent=599).rate() < 0.01
+
+
+def test_the_tiny_model_is_what_the_sizes_say():
+    assert tiny_model().config.num_experts == 4
