@@ -19,6 +19,7 @@ class Suggestion:
     gives: str  # what comes back: text, speech, image or video
     files: tuple[str, ...] = ()  # names in examples/
     takes: tuple[str, ...] = ()  # their kinds: image, audio or video
+    label: str = ""  # what stands on the card where no words are sent
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -38,11 +39,11 @@ SUGGESTIONS = (
     Suggestion("say hello", "speech"),
     Suggestion("what moves?", "text", ("clip.mp4",), ("video",)),
     Suggestion("what note is this?", "text", ("tone.wav",), ("audio",)),
-    Suggestion("", "text", ("cat.png", "question.wav"), ("image", "audio")),
+    Suggestion("", "speech", ("cat.png", "question.wav"), ("image", "audio"), "ask about a picture by voice"),
     Suggestion("how many apples are there?", "text", ("apples.png",), ("image",)),
     Suggestion("draw two fish on blue", "image"),
     Suggestion("what is three plus four?", "text"),
-    Suggestion("say what you see", "speech", ("cat.png",), ("image",)),
+    Suggestion("", "image", ("request.wav",), ("audio",), "ask for a picture by voice"),
     Suggestion("make a clip of a star that spins", "video"),
 )
 
@@ -56,7 +57,7 @@ def suggestion_values(suggestions: tuple[Suggestion, ...]) -> list[dict[str, Any
     """Suggestions as the page shows them."""
     return [
         {
-            "text": one.text or "a spoken question and a picture",
+            "text": one.text or one.label,
             "gives": one.gives,
             "takes": list(one.takes),
             "picture": next((str(path) for path in one.paths if path.suffix == ".png"), None),

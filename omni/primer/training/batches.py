@@ -220,12 +220,12 @@ class Scribe:
         self._wait(self._sounds, spoken.samples, sequence, begin, "audio")
 
     def _make(self, sample: Sample, made: Scene | Clip | Tone) -> None:
-        """What Primer makes after its words."""
+        """What Primer makes after its words, always in its own hand: without the jitter of what it is shown."""
         match made:
             case Scene():
-                self._image(sample.sequence, world.draw(made, self.rng))
+                self._image(sample.sequence, world.draw(made, None))
             case Clip():
-                frames, events = world.animate(made, self.rng)
+                frames, events = world.animate(made, None)
                 self._clip(sample.sequence, frames, sounds.motion_sound(made.motion, CLIP_SECONDS, events))
             case Tone():
                 self._sound(sample.sequence, sounds.tone(made.note, made.timbre, TONE_SECONDS))

@@ -1,13 +1,15 @@
 """Fit the tokenisers of pictures and clips: ``python -m omni.primer.training.fit_visual image --out FOLDER``.
 
-Pictures first (L1 and gradient loss, what is drawn counting more than its ground), then, on top of the frozen picture
-tokeniser, the way back from the codes of a clip. A run goes on from its last checkpoint.
+Three stages. ``image``: pictures to codes and back, by L1 and gradient loss, what is drawn counting more than its
+ground. ``decoder``: the codes stay as they are, the way back learns to render Primer's own hand; the transformer
+may train meanwhile. ``video``: the way back from the codes of a clip. A run goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +26,21 @@ from omni.primer.training.optim import muon_for, set_rate
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 120
+OWN_HAND = 0.6  # share of pictures without jitter where the way back is learnt
 
 
-def picture_batch(rng: np.random.Generator, count: int) -> Tensor:
-    """Scenes, single frames of clips and a few pictures from outside the book: (count, 3, 64, 64) of 0..1."""
+def picture_batch(rng: np.random.Generator, count: int, own_hand: float = 0.0) -> Tensor:
+    """Scenes, single frames of clips and a few pictures from outside the book: (count, 3, 64, 64) of 0..1.
+
+    A share ``own_hand`` of them is as Primer draws, without jitter.
+    """
     pictures = []
     for _ in range(count):
-        kind = rng.random()
+        kind, jitter = rng.random(), None if rng.random() < own_hand else rng
         if kind < 0.7:
-            pictures.append(world.draw(world.random_scene(rng), rng))
+            pictures.append(world.draw(world.random_scene(rng), jitter))
         elif kind < 0.95:
-            pictures.append(world.animate(world.random_clip(rng), rng)[0][rng.integers(world.FRAMES)])
+            pictures.append(world.animate(world.random_clip(rng), jitter)[0][rng.integers(world.FRAMES)])
         else:
             pictures.append(world.unknown_picture(rng))
     return to_tensor(np.stack(pictures))
@@ -44,7 +50,7 @@ def clip_batch(rng: np.random.Generator, count: int, frames: int = 3) -> tuple[T
     """First frames (count * frames, 3, 64, 64), each with a random later frame of its clip."""
     firsts, laters = [], []
     for _ in range(count):
-        clip, _ = world.animate(world.random_clip(rng), rng)
+        clip, _ = world.animate(world.random_clip(rng), None if rng.random() < OWN_HAND else rng)
         for index in rng.choice(np.arange(1, world.FRAMES), frames, replace=False):
             firsts.append(clip[0])
             laters.append(clip[index])
@@ -78,6 +84,15 @@ def image_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int) 
     return loss
 
 
+def decoder_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int) -> Tensor:
+    true = picture_batch(rng, batch, OWN_HAND).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            latents = tokenizer.latents(true)
+        made = tokenizer.render(latents)
+    return picture_loss(made, true)
+
+
 def video_step(tokenizer: VideoTokenizer, images: ImageTokenizer, rng: np.random.Generator, batch: int) -> Tensor:
     first, later = clip_batch(rng, batch)
     with torch.autocast("cpu", torch.bfloat16):
@@ -93,31 +108,42 @@ def video_step(tokenizer: VideoTokenizer, images: ImageTokenizer, rng: np.random
 def evaluate(stage: str, tokenizer, images: ImageTokenizer | None) -> float:
     """PSNR in dB of unseen pictures, or of unseen later frames, through their codes."""
     rng = np.random.default_rng(1)
-    if stage == "image":
-        true = picture_batch(rng, 64)
-        return psnr(tokenizer.decode(tokenizer.encode(true)), true)
-    first, later = clip_batch(rng, 24)
-    codes, motion = tokenizer.encode(images, torch.stack([first, later], 1))
-    return psnr(tokenizer.decode_frame(images, codes, motion[:, 0]), later)
+    if stage == "video":
+        first, later = clip_batch(rng, 24)
+        codes, motion = tokenizer.encode(images, torch.stack([first, later], 1))
+        return psnr(tokenizer.decode_frame(images, codes, motion[:, 0]), later)
+    true = picture_batch(rng, 64, OWN_HAND if stage == "decoder" else 0.0)
+    return psnr(tokenizer.decode(tokenizer.encode(true)), true)
 
 
 def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
-    """Train one stage for ``minutes`` of the clock in all and save ``<stage>.safetensors`` in fp16."""
+    """Train one stage for ``minutes`` of the clock in all and save its tokeniser in fp16."""
     rng, images = np.random.default_rng(0), None
     torch.manual_seed(0)
-    tokenizer = ImageTokenizer().to(memory_format=torch.channels_last) if stage == "image" else VideoTokenizer()
     if stage == "video":
-        images = load_images(folder).requires_grad_(False)
-    optimizer = muon_for(tokenizer, lr=0.02, adam_lr=2e-3, adam_names=("places",))
+        tokenizer, images = VideoTokenizer(), load_images(folder).requires_grad_(False)
+        take_step = partial(video_step, tokenizer, images)
+    elif stage == "decoder":
+        tokenizer = load_images(folder)
+        tokenizer.encoder.requires_grad_(False)
+        take_step = partial(decoder_step, tokenizer)
+    else:
+        tokenizer = ImageTokenizer()
+        take_step = partial(image_step, tokenizer)
+    if stage != "video":
+        tokenizer.to(memory_format=torch.channels_last)
+    peak = 0.01 if stage == "decoder" else 0.02
+    optimizer = muon_for(tokenizer, lr=peak, adam_lr=peak / 10, adam_names=("places",))
     path, step, spent = folder / f"{stage}.checkpoint", 0, 0.0
     if state := load_checkpoint(path):
         tokenizer.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent, rng = state["step"], state["spent"], np.random.default_rng(state["step"])
     budget, saved = Budget(minutes, spent), spent
+    weights = folder / ("video.safetensors" if stage == "video" else "image.safetensors")
     while budget.share < 1:
         set_rate(optimizer, budget.rate())
-        loss = image_step(tokenizer, rng, batch) if stage == "image" else video_step(tokenizer, images, rng, batch)
+        loss = take_step(rng, batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -128,9 +154,7 @@ def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
             saved = budget.spent
             state = {"model": tokenizer.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": saved}
             save_checkpoint(path, state)
-            save_file(
-                {k: v.half().contiguous() for k, v in tokenizer.state_dict().items()}, folder / f"{stage}.safetensors"
-            )
+            save_file({k: v.half().contiguous() for k, v in tokenizer.state_dict().items()}, weights)
             log.info("%s step %d PSNR %.2f dB", stage, step, evaluate(stage, tokenizer, images))
 
 
@@ -145,7 +169,7 @@ def load_images(folder: Path) -> ImageTokenizer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=["image", "video"])
+    parser.add_argument("stage", choices=["image", "decoder", "video"])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
     parser.add_argument("--minutes", type=float, default=20.0, help="minutes of training in all")
     parser.add_argument("--batch", type=int, default=32, help="pictures, or clips, a step")

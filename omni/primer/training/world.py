@@ -230,20 +230,24 @@ def _paste(canvas: np.ndarray, thing: Thing, pixels: float, row: float, column: 
     patch += alpha * (sprite[..., :3] * 255 - patch)
 
 
-def _ground(background: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A background of almost one colour: tinted a little, lighter at one side."""
+def _ground(background: str, size: int, rng: np.random.Generator | None) -> np.ndarray:
+    """A background of one colour; with ``rng`` tinted a little and lighter at one side."""
+    if rng is None:
+        return np.broadcast_to(np.asarray(BACKGROUNDS[background], np.float32), (size, size, 3))
     colour = np.asarray(BACKGROUNDS[background], np.float32) + rng.normal(0, 4, 3)
     slope = np.linspace(-1, 1, size, dtype=np.float32)[:, None, None] * rng.normal(0, 4)
     return np.broadcast_to(colour, (size, size, 3)) + slope
 
 
-def draw(scene: Scene, rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
-    """The picture of a scene, with a little jitter: (size, size, 3) uint8."""
+def draw(scene: Scene, rng: np.random.Generator | None, size: int = SIZE) -> np.ndarray:
+    """The picture of a scene, (size, size, 3) uint8: as people's pictures vary, or without ``rng`` as Primer draws."""
     canvas = _ground(scene.background, size, rng).astype(np.float32)
     scale = size / SIZE
     for thing, pixels, row, column in _placements(scene):
-        row, column = (row + rng.normal(0, 1.0)) * scale, (column + rng.normal(0, 1.0)) * scale
-        _paste(canvas, thing, pixels * scale * rng.uniform(0.95, 1.05), row, column)
+        if rng is not None:
+            row, column = row + rng.normal(0, 1.0), column + rng.normal(0, 1.0)
+            pixels = pixels * rng.uniform(0.95, 1.05)
+        _paste(canvas, thing, pixels * scale, row * scale, column * scale)
     return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
@@ -265,10 +269,10 @@ def _placements(scene: Scene) -> list[tuple[Thing, float, float, float]]:
     return [(scene.thing, pixels, 32 + (row - 1) * reach, 32 + (column - 1) * reach)]
 
 
-def animate(clip: Clip, rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, list[float]]:
-    """The frames of a clip, (FRAMES, size, size, 3) uint8, and when its events happen, in seconds."""
+def animate(clip: Clip, rng: np.random.Generator | None, size: int = SIZE) -> tuple[np.ndarray, list[float]]:
+    """The frames of a clip, (FRAMES, size, size, 3) uint8, and the seconds of its events; ``rng`` as in ``draw``."""
     ground = _ground(clip.background, size, rng).astype(np.float32)
-    scale, jitter = size / SIZE, rng.normal(0, 1.5, 2)
+    scale, jitter = size / SIZE, (0.0, 0.0) if rng is None else rng.normal(0, 1.5, 2)
     frames, events = [], _event_times(clip.motion)
     for index in range(FRAMES):
         canvas = ground.copy()

@@ -1,0 +1,75 @@
+"""Chromium with files for a microphone and a camera, and a visit to the page with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--mute-audio",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE = 20_000  # milliseconds that one step of the page may take on a loaded machine
+
+
+def launch(driver: playwright.Playwright, sound: Path, camera: Path) -> playwright.Browser:
+    """Chromium with files for devices; where there is none the test is skipped, and under CI it fails."""
+    path = find_browser(driver)
+    if path is None:
+        reason = "no Chromium could be found; `make browser` installs one"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    devices = [f"--use-file-for-fake-audio-capture={sound}", f"--use-file-for-fake-video-capture={camera}"]
+    return driver.chromium.launch(executable_path=path, args=[*FLAGS, *devices])
+
+
+def find_browser(driver: playwright.Playwright) -> str | None:
+    """The system's Chromium, else the one that playwright has installed."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    own = driver.chromium.executable_path
+    return own if Path(own).exists() else None
+
+
+def hum(path: Path) -> Path:
+    """Two seconds of 440 Hz, which Chromium repeats."""
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * np.arange(96_000) / 48_000), 48_000)
+    return path
+
+
+def red(path: Path) -> Path:
+    """A second of solid (220, 20, 20) at 320x240, as raw frames: one brightness and two colour planes each."""
+    brightness, blue, other_red = 76, 96, 230
+    planes = bytes([brightness]) * (320 * 240) + bytes([blue]) * (160 * 120) + bytes([other_red]) * (160 * 120)
+    path.write_bytes(b"YUV4MPEG2 W320 H240 F10:1 Ip A1:1 C420jpeg\n" + (b"FRAME\n" + planes) * 10)
+    return path
+
+
+def visit(browser: playwright.Browser, address: str, view: dict) -> Iterator[playwright.Page]:
+    """The page in a context of its own."""
+    context = browser.new_context(viewport=view, permissions=["microphone", "camera", "clipboard-write"])
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector(".omni-welcome")
+    yield page
+    context.close()
+    assert not complaints
