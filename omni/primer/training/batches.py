@@ -1,7 +1,8 @@
 """From dialogues to training batches: draws, speaks, tokenises, and says what is to be predicted.
 
-Only Primer's own words, pictures and sounds are predicted. In sound that the user speaks each word is to be named where
-it ends: a second reading of the same pass that teaches the ear (labels ``names``).
+Only Primer's own words, pictures and sounds are predicted. In what the user says and shows, each spoken word is to be
+named where it ends and each thing where its picture stands: a second reading of the same pass that teaches ear and eye
+(labels ``names``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from omni.primer import vocabulary as v
-from omni.primer.processing import AUDIO_SPLITS, CODES_PER_SECOND, FRAMES, IMAGE_CODES, Sequence, Tokenizers
+from omni.primer.processing import AUDIO_SPLITS, CODES_PER_SECOND, FRAMES, GRID, IMAGE_CODES, Sequence, Tokenizers
 from omni.primer.tokenizers.audio import HOP
 from omni.primer.tokenizers.text import normalise
 from omni.primer.tokenizers.video import LATER_CODES
@@ -46,7 +47,7 @@ class Sample:
 
     sequence: Sequence = field(default_factory=Sequence)
     predicted: list[bool] = field(default_factory=list)  # is this token to be predicted from the one before it
-    names: dict[int, int] = field(default_factory=dict)  # place -> text id of the word that ends here
+    names: dict[int, int] = field(default_factory=dict)  # place -> text id of the word or thing to be named here
     anchor: int | None = None  # place where the first mention of the scene ends
     pair: int | None = None  # samples with the same number are about the same scene
 
@@ -164,12 +165,25 @@ class Scribe:
             case Scene() | Unknown():
                 known = isinstance(part, Scene)
                 picture = world.draw(part, self.rng) if known else world.unknown_picture(self.rng)
+                if known:
+                    self._name_things(sample, world.placements(part))
                 self._image(sample.sequence, picture)
             case Clip():
+                self._name_things(sample, world.placements(part))
                 self._clip(sample.sequence, world.animate(part, self.rng)[0])
             case Tone():
                 tone = sounds.tone(part.note, part.timbre, self.rng.uniform(0.5, 1.0), self.rng)
                 self._sound(sample.sequence, voices.room(tone, self.rng, 0.5, shift=False))
+
+    def _name_things(self, sample: Sample, placed: list[tuple[world.Thing, float, float, float]]) -> None:
+        """Have each thing of the picture that comes next named by the codes of its lower half."""
+        start = len(sample.sequence) + 1
+        for thing, pixels, row, column in placed:
+            token = self.tokenizers.text.encode(thing.name)[0]
+            for index in range(IMAGE_CODES):
+                y, x = ((place + 0.5) * world.SIZE / GRID for place in divmod(index, GRID))
+                if row <= y <= row + pixels / 2 and abs(x - column) <= pixels / 2:
+                    sample.names[start + index] = token
 
     def _hear(self, sample: Sample, text: str) -> None:
         """Words that the user speaks in a room, each to be named where it ends."""
@@ -235,8 +249,8 @@ def collate(samples: list[Sample]) -> dict[str, Tensor]:
     """Samples to padded tensors.
 
     ``ids`` (B, L), ``positions`` (B, L, 3), ``labels`` (B, L): the next id where it is to be predicted, else -100;
-    ``names`` (B, L): the word that ends here, else -100; ``pairs`` (P, 4): row and place of two first mentions of one
-    scene in different modalities.
+    ``names`` (B, L): the word or thing to be named here, else -100; ``pairs`` (P, 4): row and place of two first
+    mentions of one scene in different modalities.
     """
     length = max(len(sample.sequence) for sample in samples)
     shape = (len(samples), length)

@@ -348,10 +348,10 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.25), (describe, 0.19), (ask, 0.11), (watch, 0.09), (film, 0.08), (say, 0.09), (heard, 0.05), (talk, 0.06),
-    (tone, 0.03), (unknown, 0.01), (follow_up, 0.04),
+    (draw, 0.27), (describe, 0.21), (ask, 0.09), (watch, 0.1), (film, 0.08), (say, 0.08), (heard, 0.06), (talk, 0.04),
+    (tone, 0.02), (unknown, 0.01), (follow_up, 0.03),
 )  # fmt: skip
-SEQUEL = 0.06  # of all dialogues go on with a request that has nothing to do with the first
+SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first
 SPOKEN = 0.22  # of all first requests are spoken, and answered aloud
 
 

@@ -1,8 +1,8 @@
 """Fit the transformer: ``python -m omni.primer.training.fit_model --out FOLDER --minutes 75``.
 
-Next-token loss by modality, the naming of spoken words, contrast between modalities (InfoNCE), and what keeps a router
-healthy. The last tenth trains with weights rounded as they will be shipped. The same command goes on from its last
-checkpoint; it runs on a CPU or on a CUDA GPU.
+Next-token loss by modality, the naming of spoken words and shown things, contrast between modalities (InfoNCE), and
+what keeps a router healthy. The last tenth trains with weights rounded as they will be shipped. The same command goes on
+from its last checkpoint; it runs on a CPU or on a CUDA GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from omni.primer.vocabulary import AUDIO_CODES
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 600
-WEIGHTS = {"text": 2.5, "audio": 0.7, "visual": 0.5}
+WEIGHTS = {"text": 2.5, "audio": 0.7, "visual": 0.7}
 NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 0.1, 1e-4, 1e-3, 1e-4
 BALANCE_STEP = 1e-3
 TEMPERATURE = 0.1

@@ -243,7 +243,7 @@ def draw(scene: Scene, rng: np.random.Generator | None, size: int = SIZE) -> np.
     """The picture of a scene, (size, size, 3) uint8: as people's pictures vary, or without ``rng`` as Primer draws."""
     canvas = _ground(scene.background, size, rng).astype(np.float32)
     scale = size / SIZE
-    for thing, pixels, row, column in _placements(scene):
+    for thing, pixels, row, column in placements(scene):
         if rng is not None:
             row, column = row + rng.normal(0, 1.0), column + rng.normal(0, 1.0)
             pixels = pixels * rng.uniform(0.95, 1.05)
@@ -251,8 +251,11 @@ def draw(scene: Scene, rng: np.random.Generator | None, size: int = SIZE) -> np.
     return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
-def _placements(scene: Scene) -> list[tuple[Thing, float, float, float]]:
-    """Thing, pixels, row and column of everything in the scene, in a picture of SIZE."""
+def placements(what: Scene | Clip) -> list[tuple[Thing, float, float, float]]:
+    """Thing, pixels, row and column of everything in a scene, or in a clip's first frame, in a picture of SIZE."""
+    if isinstance(what, Clip):
+        return [placed[:4] for placed in _moment(what, 0.0)]
+    scene = what
     if scene.other:
         first, second = {
             "above": ((17, 32), (47, 32)), "below": ((47, 32), (17, 32)),
