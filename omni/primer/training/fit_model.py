@@ -1,8 +1,8 @@
 """Fit the transformer: ``python -m omni.primer.training.fit_model --out FOLDER --minutes 75``.
 
 Next-token loss by modality, the naming of spoken words and shown things, contrast between modalities (InfoNCE), and
-what keeps a router healthy. The last tenth trains with weights rounded as they will be shipped. The same command goes on
-from its last checkpoint; it runs on a CPU or on a CUDA GPU.
+what keeps a router healthy. The last tenth trains with weights rounded as they will be shipped. The same command goes
+on from its last checkpoint; it runs on a CPU or on a CUDA GPU.
 """
 
 from __future__ import annotations

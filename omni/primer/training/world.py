@@ -254,7 +254,7 @@ def draw(scene: Scene, rng: np.random.Generator | None, size: int = SIZE) -> np.
 def placements(what: Scene | Clip) -> list[tuple[Thing, float, float, float]]:
     """Thing, pixels, row and column of everything in a scene, or in a clip's first frame, in a picture of SIZE."""
     if isinstance(what, Clip):
-        return [placed[:4] for placed in _moment(what, 0.0)]
+        return [placed[:4] for placed in moment(what, 0.0)]
     scene = what
     if scene.other:
         first, second = {
@@ -279,7 +279,7 @@ def animate(clip: Clip, rng: np.random.Generator | None, size: int = SIZE) -> tu
     frames, events = [], _event_times(clip.motion)
     for index in range(FRAMES):
         canvas = ground.copy()
-        for thing, pixels, row, column, angle in _moment(clip, index / (FRAMES - 1)):
+        for thing, pixels, row, column, angle in moment(clip, index / (FRAMES - 1)):
             _paste(canvas, thing, pixels * scale, (row + jitter[0]) * scale, (column + jitter[1]) * scale, angle)
         frames.append(np.clip(canvas, 0, 255).astype(np.uint8))
     return np.stack(frames), events
@@ -291,7 +291,7 @@ def _event_times(motion: str) -> list[float]:
     return {"bounce": [2 * step, 6 * step], "meet": [(FRAMES - 1) * step]}.get(motion, [])
 
 
-def _moment(clip: Clip, t: float) -> list[tuple[Thing, float, float, float, int]]:
+def moment(clip: Clip, t: float) -> list[tuple[Thing, float, float, float, int]]:
     """Thing, pixels, row, column and angle of everything in the clip at ``t`` in 0..1."""
     if clip.motion == "meet":
         return [(clip.thing, 22, 32, 11 + 10 * t, 0), (clip.other, 22, 32, 53 - 10 * t, 0)]
