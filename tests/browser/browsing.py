@@ -27,7 +27,7 @@ FLAGS = (
 PATIENCE = 20_000  # milliseconds that one step of the page may take on a loaded machine
 
 
-def launch(driver: playwright.Playwright, sound: Path, camera: Path) -> playwright.Browser:
+def launch(driver: playwright.Playwright, sound: Path | str, camera: Path) -> playwright.Browser:
     """Chromium with files for devices; where there is none the test is skipped, and under CI it fails."""
     path = find_browser(driver)
     if path is None:

@@ -26,7 +26,7 @@ pytestmark = [
 @pytest.fixture
 def asking(driver, server, view, tmp_path: Path) -> Iterator[Page]:
     """The page in a browser whose microphone says "what do you see"."""
-    browser = launch(driver, EXAMPLES / "question.wav", red(tmp_path / "red.y4m"))
+    browser = launch(driver, f"{EXAMPLES / 'question.wav'}%noloop", red(tmp_path / "red.y4m"))
     yield from visit(browser, server.address, view)
     browser.close()
 
@@ -49,7 +49,7 @@ def test_a_question_by_microphone_about_a_picture_is_answered_aloud(asking: Page
     asking.click("#omni-send")
     asking.wait_for_function("Number(document.querySelector('.omni-player').dataset.loudest) > 0.05")
     done(asking)
-    expect(asking.locator(REPLY)).to_contain_text(re.compile("[A-Z][a-z]+"))
+    expect(asking.locator(REPLY)).to_contain_text(re.compile(r"\w+ \w+"))
     asking.wait_for_function("document.querySelector('article[data-role=assistant] audio').duration > 0.3")
 
 

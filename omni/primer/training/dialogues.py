@@ -348,7 +348,7 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.27), (describe, 0.21), (ask, 0.09), (watch, 0.1), (film, 0.08), (say, 0.08), (heard, 0.06), (talk, 0.04),
+    (draw, 0.31), (describe, 0.2), (ask, 0.08), (watch, 0.09), (film, 0.09), (say, 0.08), (heard, 0.05), (talk, 0.04),
     (tone, 0.02), (unknown, 0.01), (follow_up, 0.03),
 )  # fmt: skip
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first

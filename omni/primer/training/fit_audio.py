@@ -290,9 +290,11 @@ class Run:
         self.step += 1
 
 
-def start(resume: bool, checkpoint: Path) -> Run:
-    """A new run, or the one that the checkpoint holds."""
+def start(resume: bool, checkpoint: Path, keep_codes: bool) -> Run:
+    """A new run, or the one that the checkpoint holds; with ``keep_codes`` only the way back from the codes learns."""
     model = AudioTokenizer(AudioConfig(32, 2, 32, 2, 2) if SMOKE else AudioConfig())
+    for module in (model.hear, model.encoder, model.squeeze) if keep_codes else ():
+        module.requires_grad_(False)
     head = PhonemeHead()
     parameters = [*model.parameters(), *head.parameters()]
     run = Run(model, head, torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.8, 0.98), weight_decay=1e-3))
@@ -301,12 +303,12 @@ def start(resume: bool, checkpoint: Path) -> Run:
     return run
 
 
-def fit(out: Path, minutes: float, resume: bool, seed: int = 0) -> None:
+def fit(out: Path, minutes: float, resume: bool, seed: int = 0, keep_codes: bool = False) -> None:
     """Train until `minutes` are over, those before a resumption counted, and write `out` beside its checkpoint."""
     # 1. networks
     torch.manual_seed(seed)
     spectra, checkpoint = Spectra(), out.with_suffix(".checkpoint")
-    run = start(resume, checkpoint)
+    run = start(resume, checkpoint, keep_codes)
     # 2. data: new clips after a resumption, the same exam
     rng, exam_rng = np.random.default_rng((seed, run.step)), np.random.default_rng(99)
     exams = {
@@ -357,10 +359,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--keep-codes", action="store_true", help="leave the encoder as it is: models know its codes")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    fit(options.out, options.minutes, options.resume, options.seed)
+    fit(options.out, options.minutes, options.resume, options.seed, options.keep_codes)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from omni.primer.vocabulary import AUDIO_CODES
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 600
-WEIGHTS = {"text": 2.5, "audio": 0.7, "visual": 0.7}
+WEIGHTS = {"text": 2.5, "audio": 0.7, "visual": 1.2}
 NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 0.1, 1e-4, 1e-3, 1e-4
 BALANCE_STEP = 1e-3
 TEMPERATURE = 0.1
