@@ -23,6 +23,7 @@ MAX_WORDS = 120  # text tokens of a reply
 MAX_PIECES = 8  # text tokens of one spoken word
 MAX_WORD_CODES = 75  # 1.5 s for one word: more is a run-away
 MAX_SOUND_CODES = 150
+HAND_COOLING = 0.2  # of the temperature, for pictures and clips: what to draw may vary, the hand that draws is steady
 FILM_TOKENS = 1 + IMAGE_CODES + (FRAMES - 1) * LATER_CODES + AUDIO_SPLITS[-1]
 
 Kind = Literal["heard", "text", "word", "speech", "sound", "image", "film-visual", "film-audio", "mark"]
@@ -201,7 +202,7 @@ def _image(decoder: Decoder) -> Iterator[Token]:
     guide = Guide(decoder) if decoder.plan.guidance != 1 else None
     for index in range(IMAGE_CODES):
         logits = guide.logits() if guide else decoder.logits("visual")
-        code = decoder.choose(logits, top_p=0.95)
+        code = decoder.choose(logits, 0.95, HAND_COOLING * decoder.plan.temperature)
         sequence.push_visual(code, index)
         yield Token("image", code)
     sequence.line += GRID
@@ -209,17 +210,17 @@ def _image(decoder: Decoder) -> Iterator[Token]:
 
 def _film(decoder: Decoder) -> Iterator[Token]:
     """Frame by frame: its visual codes, then its share of the sound."""
-    sequence = decoder.sequence
+    sequence, steady = decoder.sequence, HAND_COOLING * decoder.plan.temperature
     sequence.push(v.FILM)
     for frame in range(FRAMES):
         side = LATER_GRID if frame else GRID
         for index in range(side * side):
-            code = decoder.choose(decoder.logits("visual"), top_p=0.9)
+            code = decoder.choose(decoder.logits("visual"), 0.9, steady)
             sequence.push_visual(code, index, side)
             yield Token("film-visual", code)
         start = sequence.line
         for _ in range(AUDIO_SPLITS[frame], AUDIO_SPLITS[frame + 1]):
-            code = decoder.choose(decoder.logits("audio")[: v.AUDIO_CODES], top_p=0.9)
+            code = decoder.choose(decoder.logits("audio")[: v.AUDIO_CODES], 0.9, steady)
             sequence.push(v.AUDIO_START + code)
             yield Token("film-audio", code)
         sequence.line = start + FRAME_SPAN

@@ -35,7 +35,7 @@ def test_a_picture_is_drawn_from_words_and_sharpens_in_view(page: Page):
     ask(page, "draw a cat above a rocket on green")
     page.wait_for_selector(".omni-preview img")
     done(page)
-    expect(page.locator(REPLY)).to_contain_text("Here is a cat above a rocket on green.")
+    expect(page.locator(REPLY)).to_contain_text(re.compile("Here is a .+ on green"))
     page.wait_for_function("document.querySelector('article img').naturalWidth == 256")
 
 
