@@ -8,7 +8,9 @@ Knows nothing of tokenisers or of what the ids mean.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -82,6 +84,14 @@ class RMSNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
+@cache
+def rotary_axes(pairs: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of each rotary pair the axis of the position that turns it, (pairs,) int64, and its frequency, (pairs,)."""
+    with torch.inference_mode(False):
+        index = torch.arange(pairs, device=device)
+        return index % 3, theta ** (-index.float() / pairs)
+
+
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Rotary embedding of (B, heads, L, D) by angles (B, 1, L, D / 2)."""
     first, second = x.chunk(2, -1)
@@ -124,8 +134,8 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         split = [self.heads, self.kv_heads, self.kv_heads]
         q, k, v = self.qkv(x).view(batch, length, -1, self.head_dim).transpose(1, 2).split(split, 1)
-        q = rotate(self.query_norm(q), *angles)
-        k = rotate(self.key_norm(k), *angles)
+        turned = rotate(torch.cat([self.query_norm(q), self.key_norm(k)], 1), *angles)
+        q, k = turned.split(split[:2], 1)
         if cache is None:
             mixed = causal_attention(q, k, v)
         else:
@@ -194,7 +204,8 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Routing, Tensor]:
         """Tokens (N, H) to their routing and the weights (N, k) of the chosen experts, which add up to one."""
-        with torch.autocast(x.device.type, enabled=False):
+        mixed = torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, enabled=False) if mixed else nullcontext():
             logits = F.linear(x.float(), self.weight.float())
         scores = logits.sigmoid()
         chosen = (scores.detach() + self.balance).topk(self.top_k, -1).indices
@@ -278,10 +289,8 @@ class PrimerModel(PrimerPreTrainedModel):
 
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Positions (B, L, 3) to cosines and sines (B, 1, L, D / 2), the axes interleaved over the frequencies."""
-        pairs = self.config.head_dim // 2
-        index = torch.arange(pairs, device=positions.device)
-        frequencies = self.config.rope_theta ** (-index.float() / pairs)
-        angles = positions.float()[:, None, :, :][..., index % 3] * frequencies
+        axes, frequencies = rotary_axes(self.config.head_dim // 2, self.config.rope_theta, positions.device)
+        angles = positions.float()[:, None, :, axes] * frequencies
         dtype = self.embed_tokens.weight.dtype
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
