@@ -39,30 +39,35 @@ def thread_value(visit: Visit | None) -> dict[str, Any]:
 
 def message_value(message: Message, stopped: bool = False) -> dict[str, Any]:
     """One message that stands."""
-    written = message.role == "assistant" and any(isinstance(part, Text) for part in message.parts)
-    parts = [part_value(part, written) for part in message.parts]
+    words = message.text if message.role == "assistant" else ""
+    parts = [part_value(part, words) for part in message.parts]
     return {"role": message.role, "parts": parts, "text": message.text, "stopped": stopped}
 
 
 def draft_value(draft: Draft) -> dict[str, Any]:
     """The reply so far, its picture or clip as far as it is known."""
-    parts = [part_value(part, True) for part in draft.made]
+    words = "\n".join(part.text for part in draft.made if isinstance(part, Text))
+    parts = [part_value(part, words) for part in draft.made]
     if draft.preview is not None:
         parts.append(preview_value(draft.preview))
     return {"role": "assistant", "parts": parts, "text": "", "stopped": False}
 
 
-def part_value(part: Part, written: bool) -> dict[str, Any]:
-    """One part; a transcript is shown unless the same words stand ``written`` beside it."""
+def part_value(part: Part, words: str) -> dict[str, Any]:
+    """One part; a transcript or a caption is shown unless it stands written beside it, as the reply's ``words``."""
     match part:
         case Text(text):
             return {"kind": "text", "html": written_html(text)}
         case Image(path, width, height, caption):
-            return {"kind": "image", "file": str(path), "width": width, "height": height, "caption": caption}
+            shown = "" if caption == words else caption
+            size = {"width": width, "height": height}
+            return {"kind": "image", "file": str(path), **size, "alt": caption, "caption": shown}
         case Audio(path, seconds, _, transcript):
-            return {"kind": "audio", "file": str(path), "seconds": seconds, "caption": "" if written else transcript}
+            return {"kind": "audio", "file": str(path), "seconds": seconds, "caption": "" if words else transcript}
         case Video(path, width, height, caption=caption):
-            return {"kind": "video", "file": str(path), "width": width, "height": height, "caption": caption}
+            shown = "" if caption == words else caption
+            size = {"width": width, "height": height}
+            return {"kind": "video", "file": str(path), **size, "alt": caption, "caption": shown}
 
 
 @lru_cache(maxsize=4096)  # a thread is shown ten times a second, and nearly all of it is as it was

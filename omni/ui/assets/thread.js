@@ -12,7 +12,7 @@ const caption = (part, ...extra) => node("figcaption", {}, node("span", { textCo
 
 const zoom = (part) => {
   const dialog = node("dialog", { className: "omni-zoom", on: { click: () => dialog.close(), close: () => dialog.remove() } },
-    node("img", { src: address(part.file), alt: part.caption, className: part.width <= 128 ? "omni-crisp" : "" }));
+    node("img", { src: address(part.file), alt: part.alt, className: part.width <= 128 ? "omni-crisp" : "" }));
   document.body.append(dialog);
   dialog.showModal();
 };
@@ -21,7 +21,7 @@ const DRAW = {
   text: (part) => node("div", { className: "omni-words", innerHTML: part.html }),  // made safe by the server
   image: (part) => node("figure", { className: "omni-media" },
     node("button", { type: "button", className: "omni-picture", title: "Enlarge", on: { click: () => zoom(part) } },
-      node("img", { src: address(part.file), alt: part.caption || "Picture", width: part.width, height: part.height,
+      node("img", { src: address(part.file), alt: part.alt || "Picture", width: part.width, height: part.height,
         className: part.width <= 128 ? "omni-crisp" : "" })),
     caption(part, download(part))),
   audio: (part) => node("figure", { className: "omni-media omni-sound" },
@@ -29,7 +29,7 @@ const DRAW = {
     part.caption ? caption(part) : null),
   video: (part) => node("figure", { className: "omni-media" },
     node("video", { src: address(part.file), controls: true, loop: true, playsInline: true, preload: "auto",
-      ariaLabel: part.caption || "Clip", className: part.width <= 128 ? "omni-crisp" : "" }),
+      ariaLabel: part.alt || "Clip", className: part.width <= 128 ? "omni-crisp" : "" }),
     caption(part, download(part))),
   preview: (part) => node("figure", { className: "omni-media omni-preview" },
     node("img", { src: part.picture, alt: part.word, className: "omni-crisp" }),
