@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from omni.primer import vocabulary as v
@@ -110,8 +111,8 @@ class Tokenizers:
         """The tokenisers shipped in ``folder``."""
         return cls(
             TextTokenizer.load(folder / "text.json"),
-            _load_module(ImageTokenizer(), folder / "image.safetensors"),
-            _load_module(VideoTokenizer(), folder / "video.safetensors"),
+            load_module(ImageTokenizer(), folder / "image.safetensors"),
+            load_module(VideoTokenizer(), folder / "video.safetensors"),
             AudioTokenizer.load(folder / "audio.safetensors").eval(),
         )
 
@@ -142,9 +143,7 @@ class Tokenizers:
         return self.audio.encode(torch.as_tensor(samples, dtype=torch.float32)).tolist()
 
 
-def _load_module(module: torch.nn.Module, path: Path) -> torch.nn.Module:
+def load_module(module: torch.nn.Module, path: Path) -> torch.nn.Module:
     """A tokeniser with its fp16 weights, ready to run in float32."""
-    from safetensors.torch import load_file
-
     module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return module.eval().requires_grad_(False)

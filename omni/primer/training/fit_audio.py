@@ -33,6 +33,7 @@ from omni.primer.tokenizers.audio import (
     track_pitch,
 )
 from omni.primer.training import sounds, voices
+from omni.primer.training.budget import save_checkpoint
 
 log = logging.getLogger(__name__)
 SMOKE = bool(os.environ.get("SMOKE"))
@@ -273,9 +274,7 @@ class Run:
     def save(self, path: Path, elapsed: float) -> None:
         """Write a checkpoint, whole or not at all."""
         state = {part: getattr(self, part).state_dict() for part in ("model", "head", "optimizer")}
-        whole = path.with_suffix(".part")
-        torch.save(state | {"step": self.step, "spent": elapsed}, whole)
-        os.replace(whole, path)
+        save_checkpoint(path, state | {"step": self.step, "spent": elapsed})
 
     def update(self, terms: dict[str, Tensor], done: float) -> None:
         """One step of the optimizer; the rate falls over the last three fifths of the time, `done` is 0-1."""

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from omni.primer.processing import load_module
 from omni.primer.tokenizers.image import ImageTokenizer, to_tensor
 from omni.primer.tokenizers.video import VideoTokenizer
 from omni.primer.training import world
@@ -160,11 +161,7 @@ def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
 
 def load_images(folder: Path) -> ImageTokenizer:
     """The picture tokeniser that the first stage left in ``folder``."""
-    from safetensors.torch import load_file
-
-    images = ImageTokenizer()
-    images.load_state_dict({name: value.float() for name, value in load_file(folder / "image.safetensors").items()})
-    return images
+    return load_module(ImageTokenizer(), folder / "image.safetensors").requires_grad_(True).train()
 
 
 def main() -> None:
