@@ -166,6 +166,6 @@ def test_the_fit_runs_and_leaves_weights(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(fit_audio, "BANK", 6)
     monkeypatch.setattr(fit_audio, "BATCH", 2)
     with caplog.at_level(logging.INFO):
-        fit_audio.fit(tmp_path / "audio.safetensors", minutes=0.02, resume=False)
+        fit_audio.fit(tmp_path / "audio.safetensors", fit_audio.start(None, minutes=0.02))
     assert AudioTokenizer.load(tmp_path / "audio.safetensors").encode(torch.zeros(1000)).shape == (4,)
     assert "voicing_f1" in caplog.text

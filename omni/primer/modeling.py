@@ -22,6 +22,8 @@ from transformers.utils import ModelOutput
 
 from omni.primer.configuration import PrimerConfig
 
+GROUP = 64  # in training an expert's tokens are filled up to a multiple: oneDNN compiles a kernel for every new size
+
 
 class Routing(NamedTuple):
     """Where the tokens of one layer went: scores (N, E) float32 of 0..1, logits (N, E), chosen experts (N, k)."""
@@ -175,12 +177,17 @@ class PrimerExperts(nn.Module):
             rows = [self._few(*row) for row in zip(x.split(1), chosen.tolist(), weights.to(x.dtype), strict=True)]
             return rows[0] if len(rows) == 1 else torch.cat(rows)
         order = chosen.flatten().argsort()
-        tokens = order // chosen.shape[1]
-        counts = chosen.flatten().bincount(minlength=self.num_experts).tolist()
-        groups = x[tokens].split(counts)
+        counts = chosen.flatten().bincount(minlength=self.num_experts)
+        sizes = counts if not self.training else -(-counts // GROUP) * GROUP
+        places = torch.arange(len(order), device=x.device)
+        places = places + ((sizes - counts).cumsum(0) - (sizes - counts)).repeat_interleave(counts)
+        total = int(sizes.sum())
+        tokens = order.new_zeros(total).index_copy(0, places, order // chosen.shape[1])
+        shares = weights.new_zeros(total).index_copy(0, places, weights.flatten()[order])  # fillers count 0
+        groups = x[tokens].split(sizes.tolist())
         matrices = zip(self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True)  # one gradient for all
         parts = [self._through(group, *both) for group, both in zip(groups, matrices, strict=True) if len(group)]
-        mixed = torch.cat(parts) * weights.flatten()[order, None].to(x.dtype)
+        mixed = torch.cat(parts) * shares[:, None].to(x.dtype)
         return torch.zeros_like(x).index_add(0, tokens, mixed.to(x.dtype))
 
     def _few(self, x: Tensor, experts: list[int], weights: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ TONE_SECONDS = 0.8
 CLIP_SECONDS = world.FRAMES / world.FPS
 NAMING_FRAMES = 3  # at the end of a spoken word, in which it is to be named
 MAX_TOKENS = 640
+POOL_STEPS = 6  # steps whose samples are sorted together: the more, the less padding
+LENGTH = 32  # the length of a batch is a multiple of this
 ENCODE_BATCH = 32  # pictures encoded at once; a quarter as many sounds
 
 
@@ -245,15 +247,14 @@ class Scribe:
                 self._sound(sample.sequence, sounds.tone(made.note, made.timbre, TONE_SECONDS))
 
 
-def collate(samples: list[Sample]) -> dict[str, Tensor]:
-    """Samples to padded tensors.
+def collate(samples: list[Sample], shape: tuple[int, int] | None = None) -> dict[str, Tensor]:
+    """Samples to padded tensors, as small as they can be or of the ``shape`` (B, L) that is asked for.
 
     ``ids`` (B, L), ``positions`` (B, L, 3), ``labels`` (B, L): the next id where it is to be predicted, else -100;
     ``names`` (B, L): the word or thing to be named here, else -100; ``pairs`` (P, 4): row and place of two first
     mentions of one scene in different modalities.
     """
-    length = max(len(sample.sequence) for sample in samples)
-    shape = (len(samples), length)
+    shape = shape or (len(samples), max(len(sample.sequence) for sample in samples))
     ids, labels, names = torch.full(shape, v.PAD), torch.full(shape, -100), torch.full(shape, -100)
     positions = torch.zeros(*shape, 3)
     for row, sample in enumerate(samples):
@@ -292,11 +293,14 @@ class Stream(IterableDataset):
 
     def _steps(self, scribe: Scribe):
         while True:
-            yield micro_batches(pool(scribe, self.tokens), self.micro)
+            batches = micro_batches(pool(scribe, POOL_STEPS * self.tokens), self.micro)
+            order = scribe.rng.permutation(len(batches))
+            for step in np.array_split(order, POOL_STEPS):
+                yield [batches[index] for index in step]
 
 
 def pool(scribe: Scribe, tokens: int) -> list[Sample]:
-    """Random samples of about ``tokens`` tokens in all, shortest first."""
+    """Random samples of about ``tokens`` tokens in all, shortest first, the two of a pair side by side."""
     samples, total, rng = [], 0, scribe.rng
     while total < tokens:
         kind = rng.random()
@@ -313,18 +317,26 @@ def pool(scribe: Scribe, tokens: int) -> list[Sample]:
         samples += fresh
         total += sum(len(sample.sequence) for sample in fresh)
     scribe.flush()
-    return sorted(samples, key=lambda sample: len(sample.sequence))
+    longest: dict[int, int] = {}
+    for sample in samples:
+        longest[sample.pair] = max(longest.get(sample.pair, 0), len(sample.sequence))
+    return sorted(samples, key=lambda s: (len(s.sequence) if s.pair is None else longest[s.pair], s.pair or 0))
 
 
 def micro_batches(samples: list[Sample], tokens: int) -> list[dict[str, Tensor]]:
-    """Sorted samples in batches of at most ``tokens`` places, padding included."""
-    batches, batch = [], []
+    """Samples of like length in batches of at most ``tokens`` places, padding included.
+
+    There are few shapes, one for each multiple of LENGTH: oneDNN compiles a kernel for every new one.
+    """
+    batches, batch, length = [], [], 0
     for sample in samples:
-        if batch and len(sample.sequence) * (len(batch) + 1) > tokens:
-            batches.append(collate(batch))
-            batch = []
+        longer = max(length, -(-len(sample.sequence) // LENGTH) * LENGTH)
+        if batch and (len(batch) + 1) * longer > tokens:
+            batches.append(collate(batch, (max(1, tokens // length), length)))
+            batch, longer = [], -(-len(sample.sequence) // LENGTH) * LENGTH
         batch.append(sample)
-    return [*batches, collate(batch)] if batch else batches
+        length = longer
+    return [*batches, collate(batch, (max(1, tokens // length), length))] if batch else batches
 
 
 def text_corpus(count: int, seed: int = 0):

@@ -9,7 +9,6 @@ spectrum: a small head names the phoneme of each frame from the latents. SMOKE=1
 import argparse
 import logging
 import os
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,14 +32,15 @@ from omni.primer.tokenizers.audio import (
     track_pitch,
 )
 from omni.primer.training import sounds, voices
-from omni.primer.training.budget import save_checkpoint
+from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
+from omni.primer.training.optim import muon_for, set_rate
 
 log = logging.getLogger(__name__)
 SMOKE = bool(os.environ.get("SMOKE"))
 CLIP = RATE  # samples a clip
 BANK, BATCH = (24, 2) if SMOKE else (2000, 8)
 REFRESH = 1  # clips made anew after each step
-LEARNING_RATE, WARMUP = 1.5e-3, 100
+LEARNING_RATE, ADAM_RATE = 0.01, 1.5e-3
 VOICED = 0.6  # periodicity from which a row counts as voiced
 CHECKPOINT_S, EVALUATE_S = 120, 300
 PHONEMES = (
@@ -222,7 +222,7 @@ def losses(model: AudioTokenizer, head: PhonemeHead, spectra: Spectra, batch: Ba
     }
 
 
-WEIGHTS = {"stft": 1.0, "mel": 4.0, "pitch": 0.8, "voicing": 0.5, "phoneme": 0.2}
+WEIGHTS = {"stft": 1.0, "mel": 4.0, "pitch": 2.0, "voicing": 0.5, "phoneme": 0.2}
 
 
 def held(pitch: Tensor, voiced: Tensor) -> Tensor:
@@ -256,31 +256,22 @@ def evaluate(model: AudioTokenizer, head: PhonemeHead, spectra: Spectra, bank: B
 
 @dataclass
 class Run:
-    """One training: the networks, their optimizer, how far it is and the seconds it was given before it resumed."""
+    """One training: the networks, their optimizer, how far it is and the clock, which goes on where it stopped."""
 
     model: AudioTokenizer
     head: PhonemeHead
     optimizer: torch.optim.Optimizer
+    budget: Budget
     step: int = 0
-    spent: float = 0.0
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        state = torch.load(path, weights_only=True)
-        for part in ("model", "head", "optimizer"):
-            getattr(self, part).load_state_dict(state[part])
-        self.step, self.spent = state["step"], state["spent"]
-
-    def save(self, path: Path, elapsed: float) -> None:
+    def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
         state = {part: getattr(self, part).state_dict() for part in ("model", "head", "optimizer")}
-        save_checkpoint(path, state | {"step": self.step, "spent": elapsed})
+        save_checkpoint(path, state | {"step": self.step, "spent": self.budget.spent})
 
-    def update(self, terms: dict[str, Tensor], done: float) -> None:
-        """One step of the optimizer; the rate falls over the last three fifths of the time, `done` is 0-1."""
-        rate = LEARNING_RATE * min(1, (self.step + 1) / WARMUP, 0.02 + 1.6 * (1 - done))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def update(self, terms: dict[str, Tensor]) -> None:
+        """One step of the optimizer; one with an infinite gradient is left out."""
+        set_rate(self.optimizer, self.budget.rate(decay=0.6))
         self.optimizer.zero_grad()
         sum(WEIGHTS[name] * value for name, value in terms.items()).backward()
         parameters = [*self.model.parameters(), *self.head.parameters()]
@@ -289,26 +280,32 @@ class Run:
         self.step += 1
 
 
-def start(resume: bool, checkpoint: Path, keep_codes: bool) -> Run:
-    """A new run, or the one that the checkpoint holds; with ``keep_codes`` only the way back from the codes learns."""
-    model = AudioTokenizer(AudioConfig(32, 2, 32, 2, 2) if SMOKE else AudioConfig())
+def start(checkpoint: Path | None, minutes: float, keep_codes: bool = False, start_from: Path | None = None) -> Run:
+    """A new run, from saved weights where they are named, or the one that the checkpoint holds.
+
+    With ``keep_codes`` only the way back from the codes learns.
+    """
+    if start_from is not None:
+        model = AudioTokenizer.load(start_from).train()
+    else:
+        model = AudioTokenizer(AudioConfig(32, 2, 32, 2, 2) if SMOKE else AudioConfig())
     for module in (model.hear, model.encoder, model.squeeze) if keep_codes else ():
         module.requires_grad_(False)
     head = PhonemeHead()
-    parameters = [*model.parameters(), *head.parameters()]
-    run = Run(model, head, torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.8, 0.98), weight_decay=1e-3))
-    if resume and checkpoint.exists():
-        run.load(checkpoint)
+    adam = ("depthwise", "squeeze")  # kernels a channel, and the four channels that are rounded
+    optimizer = muon_for(nn.ModuleList([model, head]), LEARNING_RATE, ADAM_RATE, adam)
+    run = Run(model, head, optimizer, Budget(minutes))
+    if checkpoint is not None and (state := load_checkpoint(checkpoint)):
+        for part in ("model", "head", "optimizer"):
+            getattr(run, part).load_state_dict(state[part])
+        run.step, run.budget = state["step"], Budget(minutes, state["spent"])
     return run
 
 
-def fit(out: Path, minutes: float, resume: bool, seed: int = 0, keep_codes: bool = False) -> None:
-    """Train until `minutes` are over, those before a resumption counted, and write `out` beside its checkpoint."""
-    # 1. networks
-    torch.manual_seed(seed)
+def fit(out: Path, run: Run, seed: int = 0) -> None:
+    """Train until the minutes are over, those before a resumption counted, and write `out` beside its checkpoint."""
+    # 1. data: new clips after a resumption, the same exam
     spectra, checkpoint = Spectra(), out.with_suffix(".checkpoint")
-    run = start(resume, checkpoint, keep_codes)
-    # 2. data: new clips after a resumption, the same exam
     rng, exam_rng = np.random.default_rng((seed, run.step)), np.random.default_rng(99)
     exams = {
         "speech": make_bank(4 if SMOKE else 48, lambda r: speech_clip(r, voices.HELDOUT_VOICES), exam_rng),
@@ -316,28 +313,30 @@ def fit(out: Path, minutes: float, resume: bool, seed: int = 0, keep_codes: bool
     }
     bank = make_bank(BANK, clip, rng)
     log.info("a bank of %d clips", BANK)
-    # 3. steps
+    # 2. steps
     means: dict[str, float] = {}
-    saved = evaluated = started = time.monotonic()
-    while (elapsed := run.spent + time.monotonic() - started) < minutes * 60:
+    saved = evaluated = run.budget.spent
+    while run.budget.share < 1:
         picked = torch.from_numpy(rng.integers(0, BANK, BATCH))
         batch = Bank(bank.samples[picked], bank.phonemes[picked], bank.pitch[picked], bank.periodic[picked])
         terms = losses(run.model, run.head, spectra, batch)
-        run.update(terms, elapsed / (minutes * 60))
+        run.update(terms)
         for name, value in terms.items():
             means[name] = 0.98 * means.get(name, value.item()) + 0.02 * value.item()
         for _ in range(REFRESH):
             bank.put(int(rng.integers(BANK)), *clip(rng))
         if run.step % (20 if SMOKE else 100) == 0:
-            log.info("step %d %.0f s %s", run.step, elapsed, " ".join(f"{k} {v:.3f}" for k, v in means.items()))
-        if (now := time.monotonic()) - evaluated > EVALUATE_S:
-            evaluated = now
+            log.info(
+                "step %d %.0f s %s", run.step, run.budget.spent, " ".join(f"{k} {v:.3f}" for k, v in means.items())
+            )
+        if run.budget.spent - evaluated > EVALUATE_S:
+            evaluated = run.budget.spent
             _report(run, spectra, exams)
-        if now - saved > CHECKPOINT_S:
-            saved = now
-            run.save(checkpoint, elapsed)
-    # 4. the end
-    run.save(checkpoint, elapsed)
+        if run.budget.spent - saved > CHECKPOINT_S:
+            saved = run.budget.spent
+            run.save(checkpoint)
+    # 3. the end
+    run.save(checkpoint)
     _report(run, spectra, exams)
     run.model.save(out)
     log.info("saved %s after %d steps", out, run.step)
@@ -359,10 +358,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--keep-codes", action="store_true", help="leave the encoder as it is: models know its codes")
+    parser.add_argument("--from", dest="start_from", type=Path, help="saved weights to start from")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    fit(options.out, options.minutes, options.resume, options.seed, options.keep_codes)
+    torch.manual_seed(options.seed)
+    checkpoint = options.out.with_suffix(".checkpoint") if options.resume else None
+    fit(options.out, start(checkpoint, options.minutes, options.keep_codes, options.start_from), options.seed)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +34,9 @@ WEIGHTS = {"text": 2.5, "audio": 0.7, "visual": 1.2}
 NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 0.1, 1e-4, 1e-3, 1e-4
 BALANCE_STEP = 1e-3
 TEMPERATURE = 0.1
+PLACES = 256  # hidden states are read in multiples of this
+IGNORED = -100
+CODED = ("visual", "audio")  # groups of the vocabulary that are codes of a tokeniser
 ROUNDED_SHARE = 0.9  # from here on, weights are rounded to four bits in the forward pass
 
 
@@ -42,18 +46,27 @@ def loss_of(model: PrimerForCausalLM, batch: dict[str, Tensor], predicted: int, 
     hidden, labels = output.last_hidden_state.flatten(0, 1), batch["labels"].flatten()
     total = hidden.new_zeros((), dtype=torch.float32)
     for group, ids in vocabulary.GROUPS.items():
-        places = ((labels >= ids.start) & (labels < ids.stop)).nonzero().squeeze(1)
-        if len(places):
-            logits = model.head(hidden[places], ids).float()
-            total = total + WEIGHTS[group] * _cross_entropy(logits, labels[places] - ids.start, group, report)
-            total = total + OUTPUT_Z * logits.logsumexp(-1).square().sum()
-    names = batch["names"].flatten()
-    if len(places := (names >= 0).nonzero().squeeze(1)):
-        logits = model.head(hidden[places], vocabulary.GROUPS["text"]).float()
-        total = total + NAMING * _cross_entropy(logits, names[places], "naming", report)
+        targets = torch.where((labels >= ids.start) & (labels < ids.stop), labels - ids.start, IGNORED)
+        loss, spread = _read(model, hidden, targets, group, group, report)
+        total = total + WEIGHTS[group] * loss + OUTPUT_Z * spread
+    total = total + NAMING * _read(model, hidden, batch["names"].flatten(), "text", "naming", report)[0]
     if len(batch["pairs"]) > 1:
         total = total + CONTRAST * contrast(model, output.last_hidden_state, batch["pairs"], report)
-    return total / predicted + router_loss(output.routing, batch["ids"]) * len(labels) / predicted
+    real = batch["ids"] != vocabulary.PAD
+    return total / predicted + router_loss(output.routing, real) * real.sum() / predicted
+
+
+def _read(model: PrimerForCausalLM, hidden: Tensor, targets: Tensor, group: str, name: str, report: dict):
+    """Summed cross entropy and squared log-normalisers where hidden states (N, H) have a target (N,) in ``group``.
+
+    As many are read as a multiple of PLACES holds: oneDNN compiles a kernel for every new size.
+    """
+    places = (targets >= 0).nonzero().squeeze(1)
+    if not len(places):
+        return 0.0, 0.0
+    filled = F.pad(places, (0, -len(places) % PLACES))
+    logits = model.head(hidden[filled], vocabulary.GROUPS[group])[: len(places)].float()
+    return _cross_entropy(logits, targets[places], name, report), logits.logsumexp(-1).square().sum()
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, name: str, report: dict) -> Tensor:
@@ -71,15 +84,20 @@ def contrast(model: PrimerForCausalLM, hidden: Tensor, pairs: Tensor, report: di
     return _cross_entropy(scores, targets, "contrast", report) + F.cross_entropy(scores.T, targets, reduction="sum")
 
 
-def router_loss(routing, ids: Tensor) -> Tensor:
-    """Small logits, and experts used evenly within a sequence (arXiv 2412.19437); a mean over tokens and layers."""
-    total = 0.0
+def router_loss(routing, real: Tensor) -> Tensor:
+    """Small logits, and experts used evenly within a sequence (arXiv 2412.19437); a mean over tokens and layers.
+
+    ``real`` (B, L) says where there is a token and no padding.
+    """
+    total, weight = 0.0, real[..., None] / real.sum(1)[:, None, None].clamp(min=1)
+    rows = real.any(1).sum()
     for layer in routing:
         share = layer.scores / layer.scores.sum(-1, keepdim=True)
         used = F.one_hot(layer.chosen, share.shape[1]).sum(1).float()
-        share, used = (x.view(*ids.shape, -1).mean(1) for x in (share, used))
-        balance = (share * used).sum(-1).mean() * share.shape[1] / layer.chosen.shape[1]
-        total = total + ROUTER_Z * layer.logits.square().mean() + SEQUENCE_BALANCE * balance
+        share, used = ((x.view(*real.shape, -1) * weight).sum(1) for x in (share, used))
+        balance = (share * used).sum() / rows * share.shape[1] / layer.chosen.shape[1]
+        squares = (layer.logits.square().mean(-1) * real.flatten()).sum() / real.sum()
+        total = total + ROUTER_Z * squares + SEQUENCE_BALANCE * balance
     return total / len(routing)
 
 
@@ -109,12 +127,19 @@ def rounded_weights(model: PrimerForCausalLM, active: bool):
 class Trainer:
     """One run. State: model, optimiser, steps done, the clock."""
 
-    def __init__(self, config: PrimerConfig, out: Path, minutes: float, device: str, start_from: Path | None):
+    def __init__(
+        self,
+        config: PrimerConfig,
+        out: Path,
+        minutes: float,
+        device: str,
+        start_from: Path | None = None,
+        renew: Sequence[str] = CODED,
+    ):
         torch.manual_seed(0)
         self.out, self.device = out, device
         self.model = PrimerForCausalLM(config) if start_from is None else shipping.load(start_from).requires_grad_(True)
-        if start_from is None:
-            _structure_embeddings(self.model, Tokenizers.load(out))
+        _structure_embeddings(self.model, Tokenizers.load(out), CODED if start_from is None else renew)
         self.model.set_experts_implementation("eager")
         self.model.to(device).train()
         self.optimizer = muon_for(self.model, lr=0.02, adam_lr=3e-3, adam_names=("embed_tokens", "gate.weight"))
@@ -132,11 +157,11 @@ class Trainer:
         with rounded_weights(self.model, self.budget.share > ROUNDED_SHARE):
             for batch in micro_batches:
                 batch = {name: value.to(self.device) for name, value in batch.items()}
-                with torch.autocast(self.device, torch.bfloat16), self._counting() as counted:
+                with torch.autocast(self.device, torch.bfloat16), self._counting(batch["ids"]) as counted:
                     loss = loss_of(self.model, batch, predicted, report)
                 loss.backward()
                 counts = counted if counts is None else [a + b for a, b in zip(counts, counted, strict=True)]
-                report["tokens"] += batch["ids"].numel()
+                report["tokens"] += (batch["ids"] != vocabulary.PAD).sum().item()
         set_rate(self.optimizer, self.budget.rate(decay=0.5))
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -144,12 +169,13 @@ class Trainer:
         self.step += 1
 
     @contextmanager
-    def _counting(self):
-        """Tokens by expert of each router, filled in as the forward pass goes."""
+    def _counting(self, ids: Tensor):
+        """Tokens by expert of each router, padding left out, filled in as the forward pass goes."""
         counts: list[Tensor] = []
+        real = (ids != vocabulary.PAD).flatten()
 
         def note(module: Router, _, output) -> None:
-            counts.append(output[0].chosen.flatten().bincount(minlength=len(module.weight)).float())
+            counts.append(output[0].chosen[real].flatten().bincount(minlength=len(module.weight)).float())
 
         hooks = [module.register_forward_hook(note) for module in self.model.modules() if isinstance(module, Router)]
         yield counts
@@ -181,15 +207,17 @@ class Trainer:
 
 
 @torch.no_grad()
-def _structure_embeddings(model: PrimerForCausalLM, tokenizers: Tokenizers) -> None:
+def _structure_embeddings(model: PrimerForCausalLM, tokenizers: Tokenizers, groups: Sequence[str]) -> None:
     """Let the embeddings of FSQ codes start as a random map of their grid points: near codes are near."""
     table = model.model.embed_tokens.weight
     images, audio = tokenizers.image.quantiser, tokenizers.audio
     grids = {"visual": images.grid(torch.arange(images.codes)), "audio": audio.from_codes(torch.arange(AUDIO_CODES))}
-    for group, grid in grids.items():
-        start = vocabulary.GROUPS[group].start
+    for group in groups:
+        start, grid = vocabulary.GROUPS[group].start, grids[group]
         mapped = grid @ torch.randn(grid.shape[1], table.shape[1])
-        table[start : start + len(grid)] += mapped / mapped.std() * table.std()
+        spread = table.shape[1] ** -0.5  # as a fresh embedding has it
+        fresh = torch.randn(len(grid), table.shape[1]) * spread
+        table[start : start + len(grid)] = fresh + mapped / mapped.std() * spread
 
 
 def _fresh_report() -> dict:
@@ -220,11 +248,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--from", dest="start_from", type=Path, help="shipped weights to start from")
+    parser.add_argument(
+        "--renew", nargs="*", choices=CODED, default=[], help="with --from: codes that another tokeniser makes now"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     config = PrimerConfig(**SIZES[arguments.size])
-    trainer = Trainer(config, arguments.out, arguments.minutes, arguments.device, arguments.start_from)
+    trainer = Trainer(
+        config, arguments.out, arguments.minutes, arguments.device, arguments.start_from, arguments.renew
+    )
     trainer.run(arguments.tokens, arguments.micro, arguments.workers)
 
 

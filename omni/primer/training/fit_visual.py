@@ -27,7 +27,7 @@ from omni.primer.training.optim import muon_for, set_rate
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 120
-OWN_HAND = 0.6  # share of pictures without jitter where the way back is learnt
+OWN_HAND = 0.6  # share of pictures without jitter, as Primer draws: the codes have to be good at its own hand
 
 
 def picture_batch(rng: np.random.Generator, count: int, own_hand: float = 0.0) -> Tensor:
@@ -76,7 +76,7 @@ def psnr(made: Tensor, true: Tensor) -> float:
 
 def image_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int) -> Tensor:
     """Pictures at full and at half size: the later frames of a clip are coded at half size."""
-    true = picture_batch(rng, batch).to(memory_format=torch.channels_last)
+    true = picture_batch(rng, batch, OWN_HAND / 2).to(memory_format=torch.channels_last)
     loss = 0.0
     for pictures in (true, F.avg_pool2d(true, 2)):
         with torch.autocast("cpu", torch.bfloat16):
