@@ -1,0 +1,173 @@
+"""The experts function registered with transformers: tokens through the 4-bit experts that a cache holds or fetches.
+
+One token takes the decode path: all its experts are pinned at once, those in place are computed while the others come.
+More tokens take the prefill path: expert by expert in the order of the file, each touched once, the next ones coming
+while one is computed. Which path is taken depends on the number of tokens alone, and every sum is in one order, so the
+answer is the same, bit by bit, whatever is in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from omni.experts.cache import Slot, SlotCache
+from omni.experts.kernels import Kernel
+from omni.experts.record import ExpertShape
+from omni.experts.stats import RoutingLog
+
+IMPLEMENTATION = "omni_nf4"
+PASSING_TOKENS = 16  # from here on, what is fetched makes way first
+LOOKAHEAD = 3  # experts on their way while one is computed in a prefill
+
+
+@dataclass(eq=False)
+class LayerExperts:
+    """The experts of one layer: where they are held, how they are applied, and which router comes next."""
+
+    layer: int  # within its pool
+    cache: SlotCache
+    kernel: Kernel
+    shape: ExpertShape
+    routing: RoutingLog
+    next_router: nn.Module | None = None  # of the next layer of the same pool
+    top_k: int = 1
+    foresight: Foresight | None = None
+
+
+@dataclass(eq=False)
+class Foresight:
+    """Fetching ahead what the next layer's router would choose now; it is left off where waiting does not get less.
+
+    Windows of tokens with and without it are compared by the time that a token takes. State: whether it is on, the
+    seconds a token in the last window of each kind, and where in the present window it is.
+    """
+
+    window: int = 24  # tokens
+    rest: int = 480  # tokens between two comparisons
+    on: bool = True
+    forced: bool | None = None  # on or off, whatever the comparison says
+    seconds: dict[bool, float] = field(default_factory=dict)
+    tokens: int = 0
+    trying: bool = True
+    started: float | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.on if self.forced is None else self.forced
+
+    def token(self) -> None:
+        """A decoded token begins."""
+        now = time.perf_counter()
+        if self.started is None:
+            self.started = now
+        self.tokens += 1
+        if self.tokens <= (self.window if self.trying else self.rest):
+            return
+        if self.trying:
+            self.seconds[self.on] = (now - self.started) / self.window
+            if len(self.seconds) < 2:
+                self.on = not self.on
+            else:
+                self.on = self.seconds[True] < self.seconds[False]
+                self.trying = False
+        else:
+            self.seconds.clear()
+            self.trying = True
+        self.tokens, self.started = 0, now
+
+
+def experts_forward(self: nn.Module, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+    """Tokens (T, H), their experts (T, k) and weights (T, k) to (T, H); ``self.resident`` is set by ``loading``."""
+    bound: LayerExperts = self.resident
+    chosen = top_k_index.tolist()
+    bound.routing.note(bound.layer, chosen)
+    x = hidden_states.to(bound.kernel.dtype).contiguous()
+    with torch.no_grad():
+        if len(chosen) == 1:
+            mixed = _decode(self, bound, x, chosen[0], top_k_weights[0])
+        else:
+            mixed = _prefill(self, bound, x, chosen, top_k_weights)
+    return mixed.to(hidden_states.dtype)
+
+
+def _decode(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[int], weights: Tensor) -> Tensor:
+    """One token (1, H) through its experts (k), to (1, H)."""
+    cache, kernel, shape = bound.cache, bound.kernel, bound.shape
+    cache.stats.phase = "decode"
+    slots = cache.acquire([(bound.layer, expert) for expert in chosen])
+    try:
+        if not cache.complete:
+            _look_ahead(bound, x)
+        raised = x.new_empty(len(chosen), 2 * shape.inner)
+        late = []
+        for slot, row in zip(slots, raised.split(1), strict=True):
+            if slot.coming is not None and not slot.coming.done():
+                late.append((slot, row))
+            else:
+                kernel.apply(x, cache.wait(slot)[0], row)
+        for slot, row in late:
+            kernel.apply(x, cache.wait(slot)[0], row)
+        gated = module._apply_gate(raised)
+        lowered = x.new_empty(len(chosen), shape.hidden)
+        for slot, row, out in zip(slots, gated.split(1), lowered.split(1), strict=True):
+            kernel.apply(row, slot.operand[1], out)
+    finally:
+        cache.release(slots)
+    return weights.float()[None] @ lowered.float()
+
+
+def _prefill(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[list[int]], weights: Tensor) -> Tensor:
+    """Tokens (T, H) through their experts (T, k), to (T, H) float32."""
+    cache, kernel, shape = bound.cache, bound.kernel, bound.shape
+    passing = len(chosen) >= PASSING_TOKENS
+    cache.stats.phase = "prefill" if passing else "decode"
+    users: dict[int, list[tuple[int, int]]] = {}  # expert -> (token, which of its k)
+    for token, experts in enumerate(chosen):
+        for place, expert in enumerate(experts):
+            users.setdefault(expert, []).append((token, place))
+    order = sorted(users)
+    mixed = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
+    share = weights.float()
+    held: list[Slot] = []  # pinned, the one to be computed first
+    ahead = min(LOOKAHEAD, cache.target - 1)
+    try:
+        for index, expert in enumerate(order):
+            wanted = order[index + len(held) : index + ahead + 1]
+            held += cache.acquire([(bound.layer, one) for one in wanted], passing) if wanted else []
+            gate_up, down = cache.wait(held[0])
+            tokens, places = torch.tensor(users[expert], device=x.device).unbind(1)
+            raised = x.new_empty(len(tokens), 2 * shape.inner)
+            kernel.apply(x[tokens], gate_up, raised)
+            lowered = x.new_empty(len(tokens), shape.hidden)
+            kernel.apply(module._apply_gate(raised), down, lowered)
+            mixed.index_add_(0, tokens, lowered.float() * share[tokens, places][:, None])
+            cache.release([held.pop(0)])
+    finally:
+        cache.release(held)
+    return mixed
+
+
+def _look_ahead(bound: LayerExperts, x: Tensor) -> None:
+    """Fetch what the next layer's router would choose for this layer's input: the stream changes little in between."""
+    if bound.foresight is None:
+        return
+    if bound.layer == 0:
+        bound.foresight.token()
+    if bound.next_router is None or not bound.foresight.wanted:
+        return
+    router = bound.next_router.weight
+    guess = F.linear(x.to(router.dtype), router).topk(bound.top_k, -1).indices[0].tolist()
+    bound.cache.prefetch([(bound.layer + 1, expert) for expert in guess])
+
+
+def register() -> Callable:
+    """Have transformers know the function under IMPLEMENTATION; once or many times."""
+    ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, experts_forward)
+    return experts_forward

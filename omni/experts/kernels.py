@@ -1,0 +1,241 @@
+"""Products with 4-bit matrices, one way for each kind of processor. Each knows how an expert lies in its slot.
+
+    packed   CPU with AVX512-BF16: bitsandbytes' fused kernel over tiles, called without the detour through torch
+    unpacked any CPU or GPU: to floats, then a matrix product
+    cuda     CUDA: bitsandbytes' fused kernel for one token, ``unpacked`` for more
+    floats   any device: floats already in the slot, seven times the memory; for small models
+
+The same inputs give the same bits whatever else is in memory: a way depends on the processor and on the number of
+tokens, never on what is cached.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Iterable
+from functools import cache
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from omni.experts import nf4, record
+from omni.experts.record import ExpertShape, Layout, Matrix, Record
+
+log = logging.getLogger(__name__)
+
+FUSED_TOKENS = 40  # up to here the packed kernel, which works token by token, beats unpacking
+
+
+class Kernel(Protocol):
+    """How matrices in NF4 are held and applied. A slot holds one record: an expert, or a matrix that stands alone."""
+
+    layout: Layout  # of the records that it wants
+    dtype: torch.dtype  # of what goes in and comes out
+
+    def slot_bytes(self, shape: Record) -> int:
+        """Bytes of the slot for a record of that shape."""
+
+    def settle(self, taken: Tensor, slot: Tensor, shape: Record) -> None:
+        """Turn a record (bytes,) as it stands on disk into what lies in the slot; both may be the same memory."""
+
+    def prepare(self, slot: Tensor, shape: Record) -> tuple:
+        """The operands of the matrices in a slot, made once and good for whatever lies there later."""
+
+    def apply(self, x: Tensor, operand, out: Tensor) -> None:
+        """(T, columns) times a matrix (rows, columns), transposed, into ``out`` (T, rows)."""
+
+
+class Half(NamedTuple):
+    """One matrix in a slot, ready to be multiplied: its bytes and block maxima, and for the packed kernel where."""
+
+    matrix: Matrix
+    packed: Tensor
+    absmax: Tensor
+
+
+class Unpacked:
+    """Each matrix to floats when it is used, by bitsandbytes where it is there, and forgotten."""
+
+    layout: Layout = "rows"
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype = dtype
+
+    def slot_bytes(self, shape: Record) -> int:
+        return shape.record_bytes
+
+    def settle(self, taken: Tensor, slot: Tensor, shape: Record) -> None:
+        if taken.data_ptr() != slot.data_ptr():
+            slot.copy_(taken, non_blocking=True)
+
+    def prepare(self, slot: Tensor, shape: Record) -> tuple[Half, ...]:
+        return tuple(Half(matrix, matrix.packed(slot), matrix.absmax(slot)) for matrix in shape.matrices)
+
+    def apply(self, x: Tensor, operand: Half, out: Tensor) -> None:
+        torch.mm(x, _floats(operand.packed, operand.absmax, operand.matrix, self.dtype).T, out=out)
+
+
+class Cuda(Unpacked):
+    """bitsandbytes' fused 4-bit product for one token; more tokens go the ``unpacked`` way."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device):
+        super().__init__(dtype)
+        self.code = torch.tensor(nf4.LEVELS, device=device)
+
+    def apply(self, x: Tensor, operand: Half, out: Tensor) -> None:
+        if len(x) > 1 or not _bitsandbytes():
+            return super().apply(x, operand, out)
+        matrix, packed = operand.matrix, operand.packed.view(-1, 1)
+        shape = (matrix.rows, matrix.columns)
+        torch.ops.bitsandbytes.gemv_4bit.out(x, packed, shape, operand.absmax, self.code, nf4.BLOCK, out=out)
+
+
+class Floats:
+    """Floats in the slot."""
+
+    layout: Layout = "rows"
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype = dtype
+
+    def slot_bytes(self, shape: Record) -> int:
+        return sum(matrix.rows * matrix.columns for matrix in shape.matrices) * self.dtype.itemsize
+
+    def settle(self, taken: Tensor, slot: Tensor, shape: Record) -> None:
+        for matrix, weights in zip(shape.matrices, self.prepare(slot, shape), strict=True):
+            weights.copy_(record.dequantise(taken, matrix, self.layout, self.dtype))
+
+    def prepare(self, slot: Tensor, shape: Record) -> tuple[Tensor, ...]:
+        weights = slot.view(self.dtype).split([matrix.rows * matrix.columns for matrix in shape.matrices])
+        return tuple(w.view(matrix.rows, matrix.columns) for w, matrix in zip(weights, shape.matrices, strict=True))
+
+    def apply(self, x: Tensor, operand: Tensor, out: Tensor) -> None:
+        torch.mm(x, operand.T, out=out)
+
+
+class PackedHalf(NamedTuple):
+    """One matrix in tiles: its sizes, the addresses of its bytes and of its block maxima in bf16, and their views."""
+
+    rows: int
+    columns: int
+    packed_address: int
+    absmax_address: int
+    matrix: Matrix
+    packed: Tensor
+    absmax: Tensor  # (columns / 64, rows) bf16
+
+
+class Packed:
+    """bitsandbytes' AVX512-BF16 kernel over tiles. In the slot the block maxima are bf16: 8 bits, as the kernel wants.
+
+    It works in bf16 whatever the model's dtype. Many tokens at once are worth unpacking the matrix for.
+    """
+
+    layout: Layout = "tiles"
+    dtype = torch.bfloat16
+
+    def __init__(self):
+        self.product = packed_product()
+
+    def slot_bytes(self, shape: Record) -> int:
+        return shape.record_bytes
+
+    def settle(self, taken: Tensor, slot: Tensor, shape: Record) -> None:
+        if taken.data_ptr() != slot.data_ptr():
+            slot.copy_(taken)
+        for matrix in shape.matrices:
+            exact = matrix.absmax(slot)
+            exact.view(torch.bfloat16)[: matrix.blocks] = exact.bfloat16()  # in the first half of their own room
+
+    def prepare(self, slot: Tensor, shape: Record) -> tuple[PackedHalf, ...]:
+        halves = []
+        for matrix in shape.matrices:
+            absmax = matrix.absmax(slot).view(torch.bfloat16)[: matrix.blocks].view(-1, matrix.rows)
+            packed = matrix.packed(slot)
+            places = packed.data_ptr(), absmax.data_ptr()
+            halves.append(PackedHalf(matrix.rows, matrix.columns, *places, matrix, packed, absmax))
+        return tuple(halves)
+
+    def apply(self, x: Tensor, operand: PackedHalf, out: Tensor) -> None:
+        tokens = x.shape[0]
+        if tokens > FUSED_TOKENS:
+            packed = record.from_tiles(operand.packed)
+            absmax = operand.absmax.T.float().contiguous().view(-1)
+            torch.mm(x, _floats(packed, absmax, operand.matrix, self.dtype).T, out=out)
+            return
+        rows, columns = operand.rows, operand.columns
+        self.product(
+            tokens, rows, columns, x.data_ptr(), operand.packed_address, operand.absmax_address, out.data_ptr(),
+            nf4.BLOCK, x.stride(0), out.stride(0),
+        )  # fmt: skip
+
+
+def _floats(packed: Tensor, absmax: Tensor, matrix: Matrix, dtype: torch.dtype) -> Tensor:
+    """A matrix in rows to (rows, columns) of ``dtype``."""
+    shape = (matrix.rows, matrix.columns)
+    if not _bitsandbytes():
+        return nf4.dequantise(packed, absmax, shape, dtype)
+    return torch.ops.bitsandbytes.dequantize_4bit(packed.reshape(-1, 1), absmax, nf4.BLOCK, "nf4", shape, dtype)
+
+
+@cache
+def _bitsandbytes() -> bool:
+    """Whether bitsandbytes can be used; without it all goes through plain torch."""
+    try:
+        import bitsandbytes  # noqa: F401  registers its operators with torch
+    except Exception as error:  # it fails in many ways where its libraries do not fit the machine
+        log.warning("bitsandbytes cannot be used (%s): 4-bit products take the slow way", error)
+        return False
+    return True
+
+
+@cache
+def packed_product():
+    """bitsandbytes' fused product as a plain function of addresses, or None.
+
+    It is no public interface, so it is tried on a small matrix first and left alone where the numbers are wrong.
+    """
+    if not _bitsandbytes():
+        return None
+    from bitsandbytes.cextension import lib
+
+    try:
+        if not lib.has_avx512bf16_cpu():
+            return None
+        product = lib.gemv_4bit_inference_cpu_nf4_bf16
+    except (AttributeError, OSError, RuntimeError):
+        return None
+    product.argtypes = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 3
+    product.restype = None
+    return product if _is_right(product) else None
+
+
+def _is_right(product) -> bool:
+    """Whether the fused product of a small matrix is what the same numbers give in float32."""
+    shape, generator = ExpertShape(128, 64), torch.Generator().manual_seed(0)
+    held = torch.zeros(shape.record_bytes, dtype=torch.uint8)
+    weights = torch.randn(128, 128, generator=generator), torch.randn(128, 64, generator=generator)
+    record.write(held, shape, *weights, "tiles")
+    true = record.dequantise(held, shape.gate_up, "tiles", torch.float32)
+    x = torch.randn(2, 128, generator=generator).bfloat16()
+    made = torch.zeros(2, 128, dtype=torch.bfloat16)
+    absmax = shape.gate_up.absmax(held).bfloat16()
+    packed = shape.gate_up.packed(held)
+    product(2, 128, 128, x.data_ptr(), packed.data_ptr(), absmax.data_ptr(), made.data_ptr(), nf4.BLOCK, 128, 128)
+    wanted = F.linear(x.float(), true)
+    right = bool((made.float() - wanted).norm() < 0.01 * wanted.norm())  # bf16 rounds to 2^-9
+    if not right:
+        log.warning("the fused 4-bit product of bitsandbytes gives other numbers here: it is not used")
+    return right
+
+
+def best_kernel(shapes: Iterable[Record], device: torch.device, dtype: torch.dtype) -> Kernel:
+    """The fastest way on ``device`` for a model in ``dtype`` with records of these shapes."""
+    if device.type == "cuda":
+        return Cuda(dtype, device)
+    if all(shape.tileable for shape in shapes) and packed_product() is not None:
+        return Packed()
+    return Unpacked(dtype)

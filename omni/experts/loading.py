@@ -1,0 +1,261 @@
+"""Load a mixture-of-experts model with its experts in 4 bits, under a budget of memory.
+
+The dense part goes through transformers' ``from_pretrained``; the experts never do: their parameters are taken out of
+the skeleton before anything is read, and come from a slab, which is made of the checkpoint once. So the peak of loading
+is the dense part and one expert.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.quantizers import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from omni.experts import conversion, forward
+from omni.experts.kernels import Kernel, best_kernel
+from omni.experts.linear import pack_linears
+from omni.experts.policy import DEFAULT
+from omni.experts.record import ExpertShape
+from omni.experts.residence import Experts
+from omni.experts.slab import Pool, Slab, SlabError
+
+log = logging.getLogger(__name__)
+METHOD = "omni_experts"
+
+
+class UnsupportedLayout(ValueError):
+    """Experts that are laid out in a way that this package does not compute; the text names it."""
+
+
+@register_quantization_config(METHOD)
+class ExpertsConfig(QuantizationConfigMixin):
+    """Tells ``from_pretrained`` to leave the experts out."""
+
+    def __init__(self, **kwargs):
+        self.quant_method = METHOD
+
+
+@register_quantizer(METHOD)
+class ExpertsQuantizer(HfQuantizer):
+    """Takes the experts' parameters out of the skeleton, so that nothing is read or made for them."""
+
+    requires_calibration = False
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs) -> PreTrainedModel:
+        for _, module in expert_modules(model):
+            del module.gate_up_proj, module.down_proj
+            module._is_hf_initialized = True  # there is nothing to initialise
+        known = model._keys_to_ignore_on_load_unexpected or ()
+        model._keys_to_ignore_on_load_unexpected = {*known, r"\.experts\.(\d+\.|gate_up_proj|down_proj)"}
+        return model
+
+    def is_serializable(self, **kwargs) -> bool:
+        return False
+
+    @property
+    def is_trainable(self) -> bool:
+        return False
+
+
+@dataclass
+class Loaded:
+    """A model, and the memory of its experts."""
+
+    model: PreTrainedModel
+    experts: Experts
+
+
+def expert_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules of fused experts and their names, in the model's order."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if hasattr(module, "_apply_gate") or (hasattr(module, "gate_up_proj") and hasattr(module, "down_proj")
+                                              and getattr(module, "num_experts", 0) > 1)
+    ]  # fmt: skip
+
+
+def check_layout(name: str, module: nn.Module) -> None:
+    """Raises UnsupportedLayout where the module's experts are not [gate; up] in rows without bias."""
+    kind = type(module).__name__
+    flaws = {
+        "interleaved": not getattr(module, "is_concatenated", True),
+        "transposed": getattr(module, "is_transposed", False),
+        "biased": getattr(module, "has_bias", False),
+        "gateless": not getattr(module, "has_gate", True),
+        "normalised after each expert": getattr(module, "has_post_expert_norm", False),
+    }
+    if found := [flaw for flaw, there in flaws.items() if there]:
+        raise UnsupportedLayout(f"{kind} ({name}) has {' and '.join(found)} experts, which are not computed here yet")
+    if not hasattr(module, "config") or not hasattr(module, "is_concatenated"):
+        raise UnsupportedLayout(f"{kind} ({name}) does not take other experts functions")
+
+
+def pools_of(model: nn.Module) -> tuple[Pool, ...]:
+    """The pools of a model: experts of one size in one part of it. Raises UnsupportedLayout, or ValueError for none."""
+    found: dict[tuple, list[str]] = {}
+    for name, module in expert_modules(model):
+        check_layout(name, module)
+        experts, hidden, inner = module.down_proj.shape
+        part = name.split(".")[0] if name.split(".")[0] in ("thinker", "talker") else "experts"
+        found.setdefault((part, experts, hidden, inner), []).append(name)
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no experts that could be kept in 4 bits")
+    return tuple(
+        Pool(part, tuple(layers), experts, ExpertShape(hidden, inner))
+        for (part, experts, hidden, inner), layers in found.items()
+    )
+
+
+def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class that a checkpoint was saved as. Raises ValueError where this version of transformers lacks it."""
+    for name in config.architectures or ():
+        if found := getattr(transformers, name, None):
+            return found
+    try:
+        return AutoModelForCausalLM._model_mapping[type(config)]
+    except KeyError as error:
+        raise ValueError(f"transformers {transformers.__version__} knows no model for {config.model_type}") from error
+
+
+def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
+    """The model without memory."""
+    with torch.device("meta"):
+        return model_class(config)(config)
+
+
+def open_slab(
+    checkpoint: Path, folder: Path, pools: tuple[Pool, ...], kernel: Kernel, progress, device: torch.device
+) -> Slab:
+    """The slab of a checkpoint in the layout that ``kernel`` wants, made in ``folder`` where it is not there yet."""
+    identity = conversion.identity_of(checkpoint)
+    path = folder / f"experts-{identity[:16]}-{kernel.layout}.slab"
+    if path.exists():
+        return Slab.open(path, identity)
+    other = "tiles" if kernel.layout == "rows" else "rows"
+    sibling = folder / f"experts-{identity[:16]}-{other}.slab"
+    folder.mkdir(parents=True, exist_ok=True)
+    if sibling.exists():
+        with Slab.open(sibling, identity) as slab:
+            conversion.repack(slab, path, kernel.layout, progress)
+    else:
+        conversion.convert(checkpoint, path, pools, identity, kernel.layout, progress, device)
+    return Slab.open(path, identity)
+
+
+def load_model(
+    checkpoint: str | Path,
+    memory: int | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.bfloat16,
+    folder: Path | None = None,
+    four_bit_dense: bool = False,
+    policy: str = DEFAULT,
+    kernel: Kernel | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options,
+) -> Loaded:
+    """Load a checkpoint with at most ``memory`` bytes of experts in the memory of ``device``; None for all of them.
+
+    ``checkpoint`` is a folder of safetensors, or a repository on the hub (``revision`` among the ``options``, which go
+    to ``from_pretrained``). The slab is made beside it, or in ``folder``. With ``four_bit_dense`` the linear layers
+    outside of heads, routers and encoders are kept in 4 bits too. Raises OSError, ValueError (UnsupportedLayout,
+    BudgetError) or SlabError, each with a sentence.
+    """
+    device = torch.device(device)
+    source = _local(checkpoint, options.pop("revision", None))
+    config = AutoConfig.from_pretrained(source)
+    pools = pools_of(skeleton(config))
+    kernel = kernel or best_kernel([pool.shape for pool in pools], device, dtype)
+    slab = open_slab(source, Path(folder or source), pools, kernel, progress, device)
+    forward.register()
+    model = model_class(config).from_pretrained(
+        source,
+        config=config,
+        dtype=dtype,
+        quantization_config=ExpertsConfig(),
+        experts_implementation=forward.IMPLEMENTATION,
+        device_map={"": device},
+        **options,
+    )
+    experts = Experts(slab, kernel, device, [top_k_of(config, pool.name) for pool in pools], policy)
+    bind(model, experts)
+    if memory is not None:
+        experts.resize(memory)
+    if four_bit_dense:
+        pack_linears(model, kernel)
+    check_loaded(model)
+    log.info("%s", experts.describe())
+    return Loaded(model.eval(), experts)
+
+
+def bind(model: nn.Module, experts: Experts) -> None:
+    """Connect each module of experts with its place in ``experts``, and with the router that comes after it."""
+    modules = dict(model.named_modules())
+    for pool, held in zip(experts.slab.pools, experts.pools, strict=True):
+        routers = [router_of(modules[name.rpartition(".")[0]]) for name in pool.layers]
+        for layer, name in enumerate(pool.layers):
+            module = modules[name]
+            following = routers[layer + 1] if layer + 1 < len(routers) else None
+            module.resident = held.layer(layer, following)
+            module.config._experts_implementation = forward.IMPLEMENTATION
+
+
+def router_of(block: nn.Module) -> nn.Module | None:
+    """The router beside a block's experts, a module with a ``weight`` (experts, hidden), or None."""
+    for name in ("gate", "router"):
+        router = getattr(block, name, None)
+        if isinstance(getattr(router, "weight", None), Tensor):
+            return router
+    return None
+
+
+def top_k_of(config: PreTrainedConfig, pool: str) -> int:
+    """How many experts a token takes in that pool."""
+    part = getattr(config, f"{pool}_config", config)
+    part = getattr(part, "text_config", part)
+    for name in ("num_experts_per_tok", "moe_topk", "top_k"):
+        if isinstance(count := getattr(part, name, None), int):
+            return count
+    raise ValueError(f"{type(config).__name__} does not say how many experts a token takes in {pool}")
+
+
+def check_loaded(model: nn.Module) -> None:
+    """Raises RuntimeError where an expert was left in float."""
+    left = [
+        f"{name}.{parameter}"
+        for name, module in expert_modules(model)
+        for parameter, value in module.named_parameters()
+        if value.is_floating_point() and value.dim() == 3
+    ]
+    if left:
+        raise RuntimeError(f"these experts were not taken into 4 bits: {', '.join(left)}")
+
+
+def _local(checkpoint: str | Path, revision: str | None) -> Path:
+    """The folder of a checkpoint, fetched from the hub where it is no folder."""
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint)
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+    return Path(snapshot_download(str(checkpoint), revision=revision, allow_patterns=patterns))
+
+
+@contextmanager
+def refused_as_sentences():
+    """Turn what a bad checkpoint makes transformers raise into SlabError with a sentence."""
+    try:
+        yield
+    except (KeyError, RuntimeError) as error:
+        raise SlabError(f"The checkpoint could not be loaded: {error}") from error

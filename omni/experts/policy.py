@@ -1,0 +1,228 @@
+"""Which expert leaves the fast memory when another needs its place: pure Python, replayable on a trace.
+
+A policy gives every key a worth when it is used; the resident of the least worth leaves. What happened to a key is
+remembered after it left, so a policy also knows those that come back. ``belady`` is the bound that no policy can beat.
+Knows nothing of tensors, slots or threads; the cache calls it under its own lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+Key = Hashable  # (layer, expert)
+Trace = Sequence[Sequence[Key]]  # what was needed at once, one layer of one step after the other
+HALF_LIFE = 6  # tokens after which a use counts half: never behind LRU, and better where experts are used unevenly
+
+
+class Policy:
+    """Least worth leaves first. State: the clock, the worth of every resident, a heap of valid and outdated worths."""
+
+    def __init__(self):
+        self.clock = 0
+        self._worth: dict[Key, float] = {}
+        self._heap: list[tuple[float, int, Key]] = []
+        self._entries = 0
+
+    def worth(self, key: Key) -> float:
+        """The worth of ``key``, used now for the first time or again; a subclass says how."""
+        raise NotImplementedError
+
+    def tick(self) -> None:
+        """One group of keys was used."""
+        self.clock += 1
+
+    def touch(self, key: Key) -> None:
+        """``key`` is used now, and is or becomes a resident."""
+        self._set(key, self.worth(key))
+
+    def pass_by(self, key: Key) -> None:
+        """``key`` becomes a resident without being used again soon, as in a prefill: it leaves first."""
+        if key not in self._worth:
+            self._set(key, -math.inf)
+
+    def forget(self, key: Key) -> None:
+        """``key`` is no longer a resident."""
+        self._worth.pop(key, None)
+
+    def victim(self, busy: Container[Key]) -> Key | None:
+        """The resident that leaves next, none of the ``busy`` ones; it stays a resident until it is forgotten."""
+        kept, found = [], None
+        while self._heap and found is None:
+            entry = heapq.heappop(self._heap)
+            if self._worth.get(entry[2]) != entry[0]:
+                continue  # outdated
+            kept.append(entry)
+            if entry[2] not in busy:
+                found = entry[2]
+        for entry in kept:
+            heapq.heappush(self._heap, entry)
+        return found
+
+    def _set(self, key: Key, worth: float) -> None:
+        self._worth[key] = worth
+        self._entries += 1  # of two that are worth the same, the one that was used earlier leaves
+        heapq.heappush(self._heap, (worth, self._entries, key))
+        if len(self._heap) > 64 + 4 * len(self._worth):
+            self._heap = [entry for entry in self._heap if self._worth.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
+
+
+class LRU(Policy):
+    """Least recently used."""
+
+    def worth(self, key: Key) -> float:
+        return self.clock
+
+
+class DecayedLFU(Policy):
+    """Least frequently used, a use counting half after ``half_life`` groups; a logarithm, so that worths only grow."""
+
+    def __init__(self, half_life: float):
+        super().__init__()
+        self.half_life = half_life
+        self._counts: dict[Key, float] = {}  # log2 of the sum of 2^(time / half life) over all uses
+
+    def worth(self, key: Key) -> float:
+        now = self.clock / self.half_life
+        before = self._counts.get(key, -math.inf)
+        self._counts[key] = max(now, before) + math.log2(1 + 2.0 ** -abs(now - before))
+        return self._counts[key]
+
+
+class ReuseDistance(Policy):
+    """The resident whose last use but one is longest ago leaves: LRU-K with K = 2 (O'Neil et al., SIGMOD 1993).
+
+    It ranks by how far apart the uses of a key are, so a key that was needed once makes way for one that came back.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._last: dict[Key, int] = {}
+
+    def worth(self, key: Key) -> float:
+        before, self._last[key] = self._last.get(key, -math.inf), self.clock
+        return before
+
+
+POLICIES = ("lru", "lfu", "reuse")
+DEFAULT = "lfu"  # omni/bench/README.md has the comparison
+
+
+def make_policy(name: str, layers: int) -> Policy:
+    """A fresh policy for a pool with that many layers. Raises ValueError where the name is none of POLICIES."""
+    match name:
+        case "lru":
+            return LRU()
+        case "lfu":
+            return DecayedLFU(HALF_LIFE * layers)
+        case "reuse":
+            return ReuseDistance()
+    raise ValueError(f"there is no policy {name!r}; there are {', '.join(POLICIES)}")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How a trace went: uses that found their key in place, and those that did not."""
+
+    hits: int
+    misses: int
+
+    @property
+    def rate(self) -> float:
+        return self.hits / max(1, self.hits + self.misses)
+
+
+def replay(trace: Trace, capacity: int, policy: Policy) -> Replay:
+    """Run ``trace`` through a memory of ``capacity`` keys. Raises ValueError where a group does not fit."""
+    residents: set[Key] = set()
+    hits = misses = 0
+    for group in trace:
+        _must_fit(group, capacity)
+        busy = set(group)
+        for key in sorted(busy, key=lambda key: key not in residents):
+            if key in residents:
+                hits += 1
+            else:
+                misses += 1
+                if len(residents) >= capacity:
+                    gone = policy.victim(busy)
+                    residents.remove(gone)
+                    policy.forget(gone)
+                residents.add(key)
+            policy.touch(key)
+        policy.tick()
+    return Replay(hits, misses)
+
+
+def belady(trace: Trace, capacity: int) -> Replay:
+    """The most hits that any policy can have: what is needed again last leaves (Belady, IBM Systems Journal 1966)."""
+    ahead = _next_uses(trace)
+    residents: dict[Key, float] = {}  # key -> the group that needs it next
+    heap: list[tuple[float, int, Key]] = []
+    hits = misses = order = 0
+    for index, group in enumerate(trace):
+        _must_fit(group, capacity)
+        busy = set(group)
+        for key in sorted(busy, key=lambda key: key not in residents):
+            if key in residents:
+                hits += 1
+            else:
+                misses += 1
+                if len(residents) >= capacity:
+                    del residents[_farthest(heap, residents, busy)]
+            residents[key] = ahead[index][key]
+            order += 1
+            heapq.heappush(heap, (-residents[key], order, key))
+    return Replay(hits, misses)
+
+
+def _farthest(heap: list, residents: dict[Key, float], busy: Container[Key]) -> Key:
+    """The resident, not busy, that is needed again last."""
+    kept, found = [], None
+    while found is None:
+        entry = heapq.heappop(heap)
+        if residents.get(entry[2]) != -entry[0]:
+            continue
+        if entry[2] in busy:
+            kept.append(entry)
+        else:
+            found = entry[2]
+    for entry in kept:
+        heapq.heappush(heap, entry)
+    return found
+
+
+def _next_uses(trace: Trace) -> list[dict[Key, float]]:
+    """For every group and key the next group that holds the key, infinity where there is none."""
+    later: dict[Key, float] = {}
+    ahead: list[dict[Key, float]] = []
+    for index in range(len(trace) - 1, -1, -1):
+        ahead.append({key: later.get(key, math.inf) for key in trace[index]})
+        later |= dict.fromkeys(trace[index], index)
+    return ahead[::-1]
+
+
+def _must_fit(group: Iterable[Key], capacity: int) -> None:
+    if len(set(group)) > capacity:
+        raise ValueError(f"{len(set(group))} experts are needed at once, the memory holds {capacity}")
+
+
+def zipf_trace(rng, steps: int, layers: int, experts: int, top_k: int, skew: float, stay: float) -> Iterator[list[Key]]:
+    """Made-up routing: each layer's experts fall off as 1 / rank^skew, and a share ``stay`` is taken over from before.
+
+    ``rng`` is a numpy Generator; ``skew`` 0 is uniform routing. Yields steps * layers groups of ``top_k`` keys.
+    """
+    weights = [(rank + 1.0) ** -skew for rank in range(experts)]
+    shares = [rng.permutation(weights) for _ in range(layers)]
+    last: list[list[int]] = [[] for _ in range(layers)]
+    for _ in range(steps):
+        for layer in range(layers):
+            kept = [expert for expert in last[layer] if rng.random() < stay]
+            free = shares[layer].copy()
+            free[kept] = 0
+            fresh = rng.choice(experts, top_k - len(kept), replace=False, p=free / free.sum())
+            last[layer] = kept + [int(expert) for expert in fresh]
+            yield [(layer, expert) for expert in last[layer]]
