@@ -251,7 +251,7 @@ class SlotCache:
             slot.ahead = False
 
     def _fetch_now(self, key: Key, pinned: list[Slot | None]) -> Slot:
-        """A pinned slot in which the expert of ``key`` is on its way; where there is none, what was pinned is let go."""
+        """A pinned slot in which the expert of ``key`` is on its way; without one, what was pinned is let go."""
         try:
             slot = self._fetch(key, ahead=False)
         except BudgetError:

@@ -1,7 +1,7 @@
 """All experts of a model: its slab, a cache a pool, and one budget in bytes that is dealt between the pools.
 
-On a CPU an expert goes from the file straight into its slot. On a GPU it passes a tier in RAM, which may be smaller than
-the file, and a small ring of pinned memory from which copies run beside the computation.
+On a CPU an expert goes from the file straight into its slot. On a GPU it passes a tier in RAM, which may be smaller
+than the file, and a small ring of pinned memory from which copies run beside the computation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From RAM to the GPU: a small ring of pinned memory, and a stream of its own, so that copies run beside the computation.
+"""From RAM to the GPU: a small ring of pinned memory and a stream of its own: copies run beside the computation.
 
 Pinning all experts would take their size in memory that cannot be swapped, and seconds in a process that lives for one
 request; a ring of a few records reaches the same speed. Everything is made when it is first used.
