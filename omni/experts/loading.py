@@ -52,9 +52,7 @@ class ExpertsQuantizer(HfQuantizer):
     requires_calibration = False
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs) -> PreTrainedModel:
-        for _, module in expert_modules(model):
-            del module.gate_up_proj, module.down_proj
-            module._is_hf_initialized = True  # there is nothing to initialise
+        take_out_experts(model)
         known = model._keys_to_ignore_on_load_unexpected or ()
         model._keys_to_ignore_on_load_unexpected = {*known, r"\.experts\.(\d+\.|gate_up_proj|down_proj)"}
         return model
@@ -83,6 +81,13 @@ def expert_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
         if hasattr(module, "_apply_gate") or (hasattr(module, "gate_up_proj") and hasattr(module, "down_proj")
                                               and getattr(module, "num_experts", 0) > 1)
     ]  # fmt: skip
+
+
+def take_out_experts(model: nn.Module) -> None:
+    """Leave the modules of experts without parameters: they compute with what ``bind`` gives them."""
+    for _, module in expert_modules(model):
+        del module.gate_up_proj, module.down_proj
+        module._is_hf_initialized = True  # there is nothing to initialise
 
 
 def check_layout(name: str, module: nn.Module) -> None:
@@ -178,7 +183,7 @@ def load_model(
     pools = pools_of(skeleton(config))
     kernel = kernel or best_kernel([pool.shape for pool in pools], device, dtype)
     slab = open_slab(source, Path(folder or source), pools, kernel, progress, device)
-    forward.register()
+    forward.register()  # from_pretrained looks the name up
     model = model_class(config).from_pretrained(
         source,
         config=config,
@@ -188,15 +193,29 @@ def load_model(
         device_map={"": device},
         **options,
     )
-    experts = Experts(slab, kernel, device, [top_k_of(config, pool.name) for pool in pools], policy)
-    bind(model, experts)
-    if memory is not None:
-        experts.resize(memory)
+    experts = hold(model, slab, kernel, device, memory, policy)
     if four_bit_dense:
         pack_linears(model, kernel)
     check_loaded(model)
     log.info("%s", experts.describe())
     return Loaded(model.eval(), experts)
+
+
+def hold(
+    model: PreTrainedModel,
+    slab: Slab,
+    kernel: Kernel,
+    device: torch.device,
+    memory: int | None = None,
+    policy: str = DEFAULT,
+) -> Experts:
+    """Have ``model``, whose experts were taken out, compute with those in ``slab``. Raises BudgetError."""
+    forward.register()
+    experts = Experts(slab, kernel, device, [top_k_of(model.config, pool.name) for pool in slab.pools], policy)
+    bind(model, experts)
+    if memory is not None:
+        experts.resize(memory)
+    return experts
 
 
 def bind(model: nn.Module, experts: Experts) -> None:

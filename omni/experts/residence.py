@@ -19,7 +19,7 @@ from omni.experts.policy import make_policy
 from omni.experts.record import ExpertShape
 from omni.experts.slab import Pool, Slab
 from omni.experts.staging import Ring
-from omni.experts.stats import PoolStats, RoutingLog
+from omni.experts.stats import Counts, PoolStats, RoutingLog
 
 
 @dataclass(eq=False)
@@ -106,6 +106,10 @@ class Experts:
         order = sorted(range(len(dealt)), key=lambda i: dealt[i] - self.pools[i].cache.bytes_held)
         for index in order:  # who shrinks goes first, so that together they never take more than the budget
             self.pools[index].cache.resize(dealt[index])
+
+    def counts(self) -> Counts:
+        """What happened to all experts so far."""
+        return sum((held.stats.total() for held in self.pools), Counts())
 
     def describe(self) -> str:
         """In words, what is where."""

@@ -27,6 +27,9 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Counts)))
 
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, one.name) - getattr(other, one.name) for one in fields(Counts)))
+
     @property
     def hit_rate(self) -> float:
         return self.hits / max(1, self.hits + self.misses)

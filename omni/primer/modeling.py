@@ -83,7 +83,18 @@ class RMSNorm(nn.RMSNorm):
     """torch's RMS norm in the dtype of its input, which keeps it fused under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_inference_mode_enabled() and x.dtype == torch.float32:
+            return few_operations_norm(x, self.weight, self.eps)
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def few_operations_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMS norm of (..., N) in three operations instead of six: for one token the number of operations is what counts.
+
+    Equal to ``F.rms_norm`` within float32 rounding: eps bounds the length where the latter adds it to the square.
+    """
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(eps)
+    return x * (weight * x.shape[-1] ** 0.5 / length)
 
 
 @cache
@@ -114,6 +125,17 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scores.softmax(-1).to(v.dtype) @ v
 
 
+def cached_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of (B, heads, L, D) over the cache, (B, kv heads, total, D).
+
+    The heads that share keys of one new token are rows of one product: no key is copied for them.
+    """
+    if q.shape[2] > 1:
+        return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+    grouped = q.reshape(len(q), k.shape[1], -1, q.shape[3])
+    return F.scaled_dot_product_attention(grouped, k, v, mask).view(q.shape)
+
+
 class Attention(nn.Module):
     """Grouped-query attention with normalised queries and keys."""
 
@@ -142,7 +164,7 @@ class Attention(nn.Module):
             mixed = causal_attention(q, k, v)
         else:
             k, v = cache.append(self.layer, k, v)
-            mixed = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+            mixed = cached_attention(q, k, v, mask)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 

@@ -56,13 +56,25 @@ def _pack(tensor: Tensor, stored: str) -> dict[str, Tensor]:
     return {"": tensor.half().contiguous()}
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> PrimerForCausalLM:
-    """The model in ``folder``, its weights unpacked to ``dtype``, ready to run. Raises OSError where it is missing."""
+def skeleton(folder: Path) -> PrimerForCausalLM:
+    """The model in ``folder`` without memory. Raises OSError where it is missing."""
     with torch.device("meta"):
-        model = PrimerForCausalLM(PrimerConfig.from_pretrained(folder))
-    state = {}
+        return PrimerForCausalLM(PrimerConfig.from_pretrained(folder))
+
+
+def load(
+    folder: Path, dtype: torch.dtype = torch.float32, model: PrimerForCausalLM | None = None
+) -> PrimerForCausalLM:
+    """The model in ``folder``, its weights unpacked to ``dtype``, ready to run. Raises OSError where it is missing.
+
+    A ``model`` that is given is a skeleton, perhaps with parts taken out; only what it still has is read.
+    """
+    model = model or skeleton(folder)
+    wanted, state = set(model.state_dict()), {}
     with safe_open(folder / FILE, "pt") as file:
         for name, entry in json.loads(file.metadata()["layout"]).items():
+            if name not in wanted:
+                continue
             state[name] = _unpack(file, name, entry).to(dtype if "balance" not in name else torch.float32)
     state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, assign=True)

@@ -252,23 +252,27 @@ def draw(scene: Scene, rng: np.random.Generator | None, size: int = SIZE) -> np.
 
 
 def placements(what: Scene | Clip) -> list[tuple[Thing, float, float, float]]:
-    """Thing, pixels, row and column of everything in a scene, or in a clip's first frame, in a picture of SIZE."""
+    """Thing, pixels, row and column of everything in a scene, or in a clip's first frame, in a picture of SIZE.
+
+    Places of things of one size lie whole codes of the picture tokeniser (8 pixels) apart, so that a thing has the same
+    codes wherever it stands, and what was learnt of it at one place holds at all others.
+    """
     if isinstance(what, Clip):
         return [placed[:4] for placed in moment(what, 0.0)]
     scene = what
     if scene.other:
         first, second = {
-            "above": ((17, 32), (47, 32)), "below": ((47, 32), (17, 32)),
-            "left of": ((32, 17), (32, 47)), "right of": ((32, 47), (32, 17)),
+            "above": ((16, 32), (48, 32)), "below": ((48, 32), (16, 32)),
+            "left of": ((32, 16), (32, 48)), "right of": ((32, 48), (32, 16)),
         }[scene.relation]  # fmt: skip
         return [(scene.thing, 26, *first), (scene.other, 26, *second)]
     if scene.count > 1:
-        spots = {2: ((32, 17), (32, 47)), 3: ((18, 32), (46, 16), (46, 48)),
-                 4: ((17, 17), (17, 47), (47, 17), (47, 47))}[scene.count]  # fmt: skip
+        spots = {2: ((32, 16), (32, 48)), 3: ((16, 32), (48, 16), (48, 48)),
+                 4: ((16, 16), (16, 48), (48, 16), (48, 48))}[scene.count]  # fmt: skip
         return [(scene.thing, 22, *spot) for spot in spots]
     row, column = POSITIONS[scene.position]
     pixels = SIZES[scene.size]
-    reach = min(20, (SIZE - pixels) / 2)  # how far from the middle a thing of this size can go
+    reach = 8 if scene.size == "big" else 16  # how far from the middle a thing of this size can go
     return [(scene.thing, pixels, 32 + (row - 1) * reach, 32 + (column - 1) * reach)]
 
 
@@ -294,7 +298,7 @@ def _event_times(motion: str) -> list[float]:
 def moment(clip: Clip, t: float) -> list[tuple[Thing, float, float, float, int]]:
     """Thing, pixels, row, column and angle of everything in the clip at ``t`` in 0..1."""
     if clip.motion == "meet":
-        return [(clip.thing, 22, 32, 11 + 10 * t, 0), (clip.other, 22, 32, 53 - 10 * t, 0)]
+        return [(clip.thing, 22, 32, 12 + 10 * t, 0), (clip.other, 22, 32, 52 - 10 * t, 0)]
     if clip.motion == "spin":
         return [(clip.thing, 34, 32, 32, -int(round(t * (FRAMES - 1))) * 45 % 360)]
     if clip.motion == "grow":
@@ -302,7 +306,7 @@ def moment(clip: Clip, t: float) -> list[tuple[Thing, float, float, float, int]]
     if clip.motion == "bounce":  # down at a quarter and three quarters of the two seconds
         height = abs(np.cos(np.pi * t * (FRAMES - 1) / 4))
         return [(clip.thing, 24, 48 - 32 * height, 32, 0)]
-    far = 15 + 34 * t
+    far = 16 + 32 * t
     row, column = {"left": (32, 64 - far), "right": (32, far), "up": (64 - far, 32), "down": (far, 32)}[clip.motion]
     return [(clip.thing, 26, row, column, 0)]
 
