@@ -90,6 +90,9 @@ class Usage:
     first_speech: float | None = None
     image: float | None = None  # when the first picture stood
     clip: float | None = None
+    experts_used: int = 0  # times that a layer sent a token to an expert, or many tokens at once
+    experts_fetched: int = 0  # of them, those that had to be brought into memory first
+    bytes_fetched: int = 0
     peak_memory_mb: float | None = None
 
 

@@ -97,9 +97,17 @@ def filled(text: str, root: Path = ROOT) -> str:
 
     def block(found: re.Match) -> str:
         opening, name, closing = found.groups()
+        if name == "memory":
+            return opening + _memory() + closing
         return opening + table(read_rows(root / (EXAM if name == "exam" else RESULTS / f"{name}.json"))) + closing
 
     return _BLOCK.sub(block, text)
+
+
+def _memory() -> str:
+    from omni.experts.plan import cards_table  # here, since it brings torch along
+
+    return cards_table()
 
 
 def main(words: list[str] | None = None, root: Path = ROOT) -> int:

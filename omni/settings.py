@@ -28,6 +28,7 @@ class Settings:
 
     engine: str = setting("primer", "which model answers", among=("primer",))
     device: str = setting("auto", "where the model runs", among=("auto", "cpu", "cuda"))
+    memory: str = setting("all", "most memory for the model, such as 12GB, or all; for Primer, of its experts alone (5 MB)")
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 is every address of the machine")
     port: int = setting(7860, "port to listen on", least=1, most=65535)
     share: bool = setting(False, "also open a public gradio.live address")

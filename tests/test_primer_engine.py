@@ -117,6 +117,54 @@ def test_missing_weights_are_named(tmp_path):
         PrimerEngine.open("cpu", tmp_path)
 
 
+@pytest.fixture(scope="module")
+def slabs(tmp_path_factory):
+    return tmp_path_factory.mktemp("slabs")
+
+
+def _answer(engine, folder) -> tuple[str, np.ndarray, np.ndarray]:
+    """Words, speech and picture of a reply of the shipped model."""
+    events = list(engine.reply(_asked(folder, "draw a cat on green"), _wish("text", "speech", "image")))
+    words = "".join(one.text for one in _of(TextDelta, events))
+    speech = np.concatenate([one.samples for one in _of(SpeechChunk, events)])
+    return words, speech, _of(ImageReady, events)[0].pixels
+
+
+def test_any_memory_gives_the_same_answer(slabs, tmp_path):
+    whole = PrimerEngine.open("cpu", slabs=slabs)
+    wanted = _answer(whole, tmp_path)
+    least = whole.experts.least_bytes
+    for memory in (least, whole.experts.most_bytes // 2):
+        tight = PrimerEngine.open("cpu", memory=str(memory), slabs=slabs)
+        words, speech, picture = _answer(tight, tmp_path)
+        assert tight.experts.bytes_held <= memory
+        assert words == wanted[0]
+        assert np.array_equal(speech, wanted[1])
+        assert np.array_equal(picture, wanted[2])
+
+
+def test_usage_tells_how_many_experts_had_to_be_fetched(slabs, tmp_path):
+    engine = PrimerEngine.open("cpu", slabs=slabs)
+    *_, first = engine.reply(_asked(tmp_path, "hello"), _wish("text"))
+    *_, again = engine.reply(_asked(tmp_path, "hello"), _wish("text"))
+    assert first.usage.experts_used == again.usage.experts_used > 0
+    assert first.usage.experts_fetched > 0
+    assert first.usage.bytes_fetched > 0
+    assert again.usage.experts_fetched == 0
+
+
+@pytest.mark.parametrize("memory", ["1kB", "plenty"])
+def test_a_memory_that_cannot_work_is_refused_with_a_sentence(memory, slabs):
+    with pytest.raises(OmniError, match="Primer cannot start"):
+        PrimerEngine.open("cpu", memory=memory, slabs=slabs)
+
+
+def test_an_unwritable_folder_for_the_experts_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OmniError, match="file"):
+        PrimerEngine.open("cpu", slabs=tmp_path / "file" / "experts")
+
+
 def test_what_is_wished_for_is_what_the_grammar_allows():
     plan = plan_of(Wish(outputs=frozenset({"speech", "image", "video"}), voice="ben", seed=1))
     assert plan.spoken

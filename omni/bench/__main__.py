@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from omni.bench import primer
-from omni.engines.primer import WEIGHTS, PrimerEngine
+from omni.engines.primer import WEIGHTS
 from omni.figures import Row, machine, write_rows
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     log.info("load before: %s on %d cores", " ".join(f"{one:.2f}" for one in os.getloadavg()), os.cpu_count())
-    measured = primer.measure(PrimerEngine.open("cpu", arguments.weights), arguments.repeats)
+    measured = primer.measure(arguments.weights, arguments.repeats)
     rows = []
     for name, value in measured.items():
         unit, goal, better = FIGURES[name]

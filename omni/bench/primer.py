@@ -16,7 +16,7 @@ from omni.conversation import Conversation, Message, Text
 from omni.engine import Wish
 from omni.engines.primer import PrimerEngine
 from omni.events import Finished, Usage
-from omni.primer import vocabulary
+from omni.primer import shipping, vocabulary
 from omni.primer.modeling import MLP, KeyValueCache, MoE, PrimerForCausalLM
 
 CONTEXT = 200  # tokens in the cache while a step is measured
@@ -57,12 +57,12 @@ def interleaved(first: Callable[[], object], second: Callable[[], object], round
 
 
 @torch.inference_mode()
-def step_overhead(model: PrimerForCausalLM) -> float:
-    """Seconds of a decode step over the seconds of its bare matrix products."""
+def step_overhead(model: PrimerForCausalLM, plain: PrimerForCausalLM) -> float:
+    """Seconds of a decode step as the page runs it over those of its bare products, all of ``plain``'s in float32."""
     cache = KeyValueCache(model.config, 1, CONTEXT + 1, model.lm_head.weight)
     model.model(torch.zeros(1, CONTEXT, dtype=torch.long), cache=cache)
     token, position = torch.tensor([[7]]), torch.full((1, 1, 3), float(CONTEXT))
-    weights = matrices(model)
+    weights = matrices(plain)
     inputs = [torch.randn(1, weight.shape[1]) for weight in weights]
 
     def step() -> None:
@@ -90,8 +90,9 @@ def replies(engine: PrimerEngine, name: str, repeats: int) -> Iterator[Usage]:
             yield last.usage
 
 
-def measure(engine: PrimerEngine, repeats: int) -> dict[str, float]:
-    """All figures of this benchmark by name."""
+def measure(folder: Path, repeats: int) -> dict[str, float]:
+    """All figures of this benchmark by name, for the weights in ``folder``."""
+    engine = PrimerEngine.open("cpu", folder)
     list(replies(engine, "text", 1))  # warm-up
     used = {name: list(replies(engine, name, repeats)) for name in REPLIES}
 
@@ -99,7 +100,7 @@ def measure(engine: PrimerEngine, repeats: int) -> dict[str, float]:
         return statistics.median(value for value in map(figure, used[name]) if value is not None)
 
     return {
-        "step_overhead": step_overhead(engine.model),
+        "step_overhead": step_overhead(engine.model, shipping.load(folder)),
         "speech_realtime": median("speech", lambda usage: usage.speech_seconds / usage.seconds),
         "first_text_s": median("text", lambda usage: usage.first_text),
         "first_speech_s": median("speech", lambda usage: usage.first_speech),

@@ -11,5 +11,5 @@ def open_engine(settings: Settings) -> Engine:
     if settings.engine == "primer":
         from omni.engines.primer import PrimerEngine
 
-        return PrimerEngine.open(settings.device)
+        return PrimerEngine.open(settings.device, memory=settings.memory, slabs=settings.root / "experts")
     raise ValueError(f"no engine is called {settings.engine!r}")

@@ -6,10 +6,9 @@ Primer remembers the last exchange or two: older turns are left out, as its trai
 from __future__ import annotations
 
 import logging
-import resource
 import secrets
+import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,28 +20,22 @@ import torch
 from omni import media
 from omni.conversation import Audio, Conversation, Image, Message, Part, Text, Video
 from omni.engine import Capabilities, Wish
+from omni.engines.primer_writer import Tally, Writer
 from omni.errors import OmniError
-from omni.events import (
-    ClipPreview,
-    ClipReady,
-    Event,
-    Finished,
-    Heard,
-    ImagePreview,
-    ImageReady,
-    Progress,
-    SpeechChunk,
-    TextDelta,
-    Usage,
-)
+from omni.events import Event, Finished, Progress
+from omni.experts import loading
+from omni.experts.cache import BudgetError
+from omni.experts.kernels import Floats, Kernel, Unpacked, best_kernel
+from omni.experts.plan import parse_memory
+from omni.experts.residence import Experts
+from omni.experts.slab import Pool, SlabError
 from omni.primer import shipping, vocabulary
 from omni.primer.modeling import PrimerForCausalLM
-from omni.primer.processing import FPS, FRAMES, IMAGE_CODES, Sequence, Tokenizers
-from omni.primer.sampling import Decoder, OutOfTokens, Plan, Token, reply
-from omni.primer.tokenizers.audio import HOP, RATE
-from omni.primer.tokenizers.image import SIZE, to_pixels
+from omni.primer.processing import FPS, FRAMES, Sequence, Tokenizers
+from omni.primer.sampling import Decoder, OutOfTokens, Plan, reply
+from omni.primer.tokenizers.audio import RATE
+from omni.primer.tokenizers.image import SIZE
 from omni.primer.tokenizers.text import normalise
-from omni.primer.tokenizers.video import LATER_CODES
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +43,10 @@ WEIGHTS = Path(__file__).parent.parent / "primer" / "weights"
 EARLIER_TURNS = 2  # messages before the last one that Primer looks back on
 MAX_CONTEXT = 640  # tokens, as in training
 MAX_LISTEN = 10.0  # seconds of sound in a message
-SHOWN = 256  # pixels: pictures of 64 are enlarged for people
-PREVIEWS = 8  # of a picture
-FIRST_CHUNK, CHUNK = 6, 15  # audio codes of 20 ms before speech is sent on
 
 
 class PrimerEngine:
-    """The shipped model and its tokenisers. Holds no state between replies."""
+    """The shipped model, its tokenisers and the memory of its experts, the only state between replies."""
 
     name = "Primer"
     capabilities = Capabilities(
@@ -68,28 +58,41 @@ class PrimerEngine:
         "and answers in words, speech, pictures and clips, all of its own making.",
     )
 
-    def __init__(self, model: PrimerForCausalLM, tokenizers: Tokenizers):
-        self.model, self.tokenizers = model, tokenizers
+    def __init__(self, model: PrimerForCausalLM, tokenizers: Tokenizers, experts: Experts | None = None):
+        self.model, self.tokenizers, self.experts = model, tokenizers, experts
 
     @classmethod
-    def open(cls, device: str = "auto", folder: Path = WEIGHTS) -> PrimerEngine:
-        """Load the weights in ``folder``. Raises OmniError where they are missing or damaged."""
+    def open(
+        cls, device: str = "auto", folder: Path = WEIGHTS, memory: str = "all", slabs: Path | None = None
+    ) -> PrimerEngine:
+        """Load the weights in ``folder``, at most ``memory`` ("2MB", or "all") of the experts at a time.
+
+        The experts stand in a file that is made in ``slabs`` once. Raises OmniError where the weights are missing or
+        damaged, the file cannot be made, or the memory is too little.
+        """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         started = time.perf_counter()
         try:
-            engine = cls(shipping.load(folder).to(device), Tokenizers.load(folder))
+            budget = None if memory == "all" else parse_memory(memory)
+        except ValueError as error:
+            raise OmniError(f"Primer cannot start: {error}.") from error
+        try:
+            model, experts = load_with_experts(folder, torch.device(device), budget, slabs)
+            engine = cls(model, Tokenizers.load(folder), experts)
+        except (SlabError, BudgetError) as error:
+            raise OmniError(f"Primer cannot start: {str(error).rstrip('.')}.") from error
         except Exception as error:
             raise OmniError(
                 f"Primer's weights in {folder} are missing or damaged; please install them again."
             ) from error
-        log.info("Primer loaded on %s in %.1f s", device, time.perf_counter() - started)
+        log.info("Primer loaded on %s in %.1f s; %s", device, time.perf_counter() - started, experts.describe())
         return engine
 
     def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:
         """Answer the last message of ``conversation``; see omni.engine.Engine."""
         yield Progress("Reading")
-        tally = Tally()
+        tally = Tally(self.experts)
         sequence, heard = self.read(conversation, tally)
         decoder = Decoder(self.model, sequence, plan_of(wish))
         writer = Writer(self.tokenizers, wish, tally)
@@ -153,6 +156,25 @@ class PrimerEngine:
                 sequence.audio(self.tokenizers.encode_sound(media.read_audio(part, RATE)))
 
 
+def load_with_experts(
+    folder: Path, device: torch.device, budget: int | None, slabs: Path | None
+) -> tuple[PrimerForCausalLM, Experts]:
+    """The shipped model with its experts in a slab. Raises OSError, SlabError or ValueError."""
+    model = shipping.skeleton(folder)
+    pools = loading.pools_of(model)
+    loading.take_out_experts(model)
+    kernel = _kernel(pools, device)
+    slab = loading.open_slab(folder, slabs or Path(tempfile.gettempdir()), pools, kernel, None, device)
+    model = shipping.load(folder, model=model).to(device)
+    return model, loading.hold(model, slab, kernel, device, budget)
+
+
+def _kernel(pools: tuple[Pool, ...], device: torch.device) -> Kernel:
+    """The fastest way for a model this small: where there is no fused kernel, floats fit in any memory."""
+    kernel = best_kernel([pool.shape for pool in pools], device, torch.float32)
+    return Floats(torch.float32) if type(kernel) is Unpacked else kernel
+
+
 def plan_of(wish: Wish) -> Plan:
     """What the grammar of the reply must and may hold for a user's wish."""
     seed = wish.seed if wish.seed is not None else secrets.randbelow(2**31)
@@ -181,186 +203,3 @@ def _words(message: Message) -> str:
 def _square(pixels: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 to the middle square at 64 x 64."""
     return np.asarray(PIL.ImageOps.fit(PIL.Image.fromarray(pixels), (SIZE, SIZE), PIL.Image.Resampling.BOX))
-
-
-def _enlarged(pixels: np.ndarray) -> np.ndarray:
-    """(64, 64, 3) uint8 to 256 x 256, smoothly."""
-    return np.asarray(PIL.Image.fromarray(pixels).resize((SHOWN, SHOWN), PIL.Image.Resampling.LANCZOS))
-
-
-class Tally:
-    """What a reply takes. State: token counts by modality and the times of firsts, in seconds since the start."""
-
-    def __init__(self):
-        self.started = time.perf_counter()
-        self.tokens_in: Counter[str] = Counter()
-        self.tokens_out: Counter[str] = Counter()
-        self.times: dict[str, float] = {}
-        self.speech_seconds = 0.0
-
-    def read(self, sequence: Sequence) -> None:
-        """Count what was read; visual codes after ``<video>`` are a clip's."""
-        visual = "image"
-        for token in sequence.ids:
-            if token in (vocabulary.IMAGE, vocabulary.VIDEO, vocabulary.FILM):
-                visual = "image" if token == vocabulary.IMAGE else "video"
-            modality = vocabulary.modality(token)
-            self.tokens_in[visual if modality == "visual" else modality] += 1
-
-    def note(self, name: str) -> None:
-        """Remember when ``name`` happened first."""
-        self.times.setdefault(name, time.perf_counter() - self.started)
-
-    def usage(self) -> Usage:
-        return Usage(
-            tokens_in=dict(self.tokens_in),
-            tokens_out=dict(self.tokens_out),
-            seconds=time.perf_counter() - self.started,
-            speech_seconds=self.speech_seconds,
-            first_text=self.times.get("text"),
-            first_speech=self.times.get("speech"),
-            image=self.times.get("image"),
-            clip=self.times.get("clip"),
-            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        )
-
-
-class Writer:
-    """Makes events of tokens. State: the words so far, the speech stream, the codes of the medium being made."""
-
-    def __init__(self, tokenizers: Tokenizers, wish: Wish, tally: Tally):
-        self.tokenizers, self.tally = tokenizers, tally
-        self.shows_text = wish.outputs is None or "text" in wish.outputs
-        self.heard: list[int] = []
-        self.words: list[int] = []
-        self.told = ""  # of the words, already sent
-        self.codes: list[int] = []  # of the picture
-        self.film: Film | None = None
-        self.waiting: list[int] = []  # audio codes not yet decoded
-        self.stream = None
-        self.sample = 0  # samples of speech sent
-
-    def write(self, token: Token) -> Iterator[Event]:
-        """The events of one token; at least one, so that a reply can be stopped after every step."""
-        if self.heard and token.kind != "heard":
-            yield Heard(self.tokenizers.text.decode(self.heard).strip())
-            self.heard = []
-        match token.kind:
-            case "heard":
-                self.heard.append(token.value)
-                self.tally.tokens_out["text"] += 1
-                yield Progress("Listening")
-            case "text" | "word":
-                yield from self._word(token.value)
-            case "speech" | "sound":
-                yield from self._sound(token.value)
-            case "image":
-                yield from self._image(token.value)
-            case "film-visual" | "film-audio":
-                yield from self._film(token)
-            case "mark":
-                yield Progress({vocabulary.IMAGE: "Drawing", vocabulary.FILM: "Filming"}.get(token.value, "Answering"))
-
-    def finish(self) -> Iterator[Event]:
-        """What is still held back when the tokens end."""
-        if self.stream is not None:
-            yield from self._send(last=True)
-
-    def _word(self, token: int) -> Iterator[Event]:
-        self.tally.tokens_out["text"] += 1
-        self.words.append(token)
-        text = self.tokenizers.text.decode(self.words).lstrip()
-        if not self.shows_text or text.endswith("\ufffd"):  # half a character: wait for the rest
-            yield Progress("Answering")
-            return
-        self.tally.note("text")
-        yield TextDelta(text[len(self.told) :])
-        self.told = text
-
-    def _sound(self, code: int) -> Iterator[Event]:
-        self.tally.tokens_out["speech"] += 1
-        if self.stream is None:
-            self.stream = self.tokenizers.audio.stream()
-        self.waiting.append(code)
-        if len(self.waiting) >= (CHUNK if self.sample else FIRST_CHUNK):
-            yield from self._send()
-        yield Progress("Speaking")
-
-    def _send(self, last: bool = False) -> Iterator[Event]:
-        """Decode the waiting codes and send their samples on."""
-        samples = self.stream.push(torch.tensor(self.waiting, dtype=torch.long))
-        if last:
-            samples = torch.cat([samples, self.stream.finish()])
-        self.waiting = []
-        if len(samples):
-            self.tally.note("speech")
-            self.tally.speech_seconds += len(samples) / RATE
-            yield SpeechChunk(samples.numpy(), RATE, self.sample)
-            self.sample += len(samples)
-
-    def _image(self, code: int) -> Iterator[Event]:
-        self.tally.tokens_out["image"] += 1
-        self.codes.append(code)
-        done = len(self.codes) / IMAGE_CODES
-        if len(self.codes) == IMAGE_CODES:
-            pixels = self._picture(self.codes)
-            self.tally.note("image")
-            yield ImageReady(_enlarged(pixels), self._caption())
-        elif len(self.codes) % (IMAGE_CODES // PREVIEWS) == 0:
-            ground = Counter(self.codes).most_common(1)[0][0]
-            yield ImagePreview(_enlarged(self._picture(self.codes + [ground] * (IMAGE_CODES - len(self.codes)))), done)
-        else:
-            yield Progress("Drawing", done)
-
-    def _picture(self, codes: list[int]) -> np.ndarray:
-        """64 codes to (64, 64, 3) uint8."""
-        with torch.inference_mode():
-            return to_pixels(self.tokenizers.image.decode(torch.tensor([codes])))[0]
-
-    def _film(self, token: Token) -> Iterator[Event]:
-        if self.film is None:
-            self.film = Film(self.tokenizers)
-        if token.kind == "film-audio":
-            self.film.sound.append(token.value)
-            self.tally.tokens_out["video"] += 1
-            if len(self.film.sound) == RATE // HOP * FRAMES // FPS:
-                self.tally.note("clip")
-                samples = self.tokenizers.audio.decode(torch.tensor(self.film.sound)).numpy()
-                frames = np.stack([_enlarged(frame) for frame in self.film.frames])
-                yield ClipReady(frames, FPS, samples, RATE, self._caption())
-                return
-        else:
-            self.tally.tokens_out["video"] += 1
-            if (frame := self.film.push(token.value)) is not None:
-                yield ClipPreview(_enlarged(frame), len(self.film.frames) - 1, FRAMES)
-        yield Progress("Filming", len(self.film.frames) / FRAMES)
-
-    def _caption(self) -> str:
-        return self.tokenizers.text.decode(self.words).strip()
-
-
-class Film:
-    """A clip being made. State: finished frames (64, 64, 3) uint8, codes of the frame in work, sound codes."""
-
-    def __init__(self, tokenizers: Tokenizers):
-        self.tokenizers = tokenizers
-        self.first: list[int] = []
-        self.codes: list[int] = []
-        self.frames: list[np.ndarray] = []
-        self.sound: list[int] = []
-
-    def push(self, code: int) -> np.ndarray | None:
-        """One visual code; the frame where it was its last."""
-        self.codes.append(code)
-        if len(self.codes) < (LATER_CODES if self.frames else IMAGE_CODES):
-            return None
-        with torch.inference_mode():
-            if not self.frames:
-                self.first = self.codes
-                pixels = self.tokenizers.image.decode(torch.tensor([self.first]))
-            else:
-                codes = torch.tensor([self.first]), torch.tensor([self.codes])
-                pixels = self.tokenizers.video.decode_frame(self.tokenizers.image, *codes)
-        self.codes = []
-        self.frames.append(to_pixels(pixels)[0])
-        return self.frames[-1]

@@ -8,12 +8,15 @@ token. What is cached changes how long an answer takes, never the answer.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
@@ -33,7 +36,7 @@ class BudgetError(ValueError):
 
 @dataclass(eq=False)
 class Slot:
-    """Room for one expert. ``operand`` is the kernel's view of it."""
+    """Room for one expert. ``operand`` is the kernel's view of it, ``coming`` the last fetch until it is waited for."""
 
     memory: Tensor  # (slot bytes,) uint8
     chunk: int
@@ -43,22 +46,12 @@ class Slot:
     coming: Future | None = None
     ahead: bool = False  # fetched before it was asked for, and not asked for since
 
-    def wait(self) -> object:
-        """Have the expert in place. Raises what the fetch raised."""
-        return self.coming.result() if self.coming is not None else None
-
-
-@dataclass
-class Chunk:
-    """Slots that are given back together."""
-
-    slots: list[Slot] = field(default_factory=list)
-
 
 class SlotCache:
     """The slots of one pool.
 
-    State: the slots by key and the free ones, in chunks; the policy; the counters; how many slots there should be.
+    State: the slots by key and the free ones, in chunks that are given back as a whole; the policy, which knows every
+    key that has a slot; the counters; how many slots there should be.
     ``most`` is the number of experts there are, ``least`` how many one layer needs at once.
     """
 
@@ -78,20 +71,22 @@ class SlotCache:
         self.least, self.most = least, stats.layers * stats.experts
         self.target = 0
         self._oversized = False  # more slots than the target, because they were pinned when it shrank
-        self._chunks: dict[int, Chunk] = {}
+        self._chunks: dict[int, list[Slot]] = {}
         self._chunk_number = 0
         self._free: list[Slot] = []
         self._slots: dict[Key, Slot] = {}
         self._lock = threading.RLock()
         self._readers: ThreadPoolExecutor | None = None
         self._process = os.getpid()
+        _caches[next(_numbers)] = self
 
     # ---- size ----------------------------------------------------------------------------------------------------
 
     @property
     def bytes_held(self) -> int:
         """Bytes of all slots, in use or free."""
-        return sum(len(chunk.slots) for chunk in self._chunks.values()) * self.slot_bytes
+        with self._lock:
+            return self._size() * self.slot_bytes
 
     @property
     def complete(self) -> bool:
@@ -118,60 +113,46 @@ class SlotCache:
             self._shrink()
 
     def _size(self) -> int:
-        return sum(len(chunk.slots) for chunk in self._chunks.values())
+        return sum(len(slots) for slots in self._chunks.values())
 
     def _shrink(self) -> None:
-        """Give chunks back until the target is met, as far as pinned slots let it."""
-        while (extra := self._size() - self.target) > 0:
+        """Give chunks back until the target is met, as far as slots in use or on their way let it.
+
+        What else is in a chunk is lost, and its place is taken up again when it is needed: to move it would take more
+        memory than the budget for a moment.
+        """
+        self._oversized = False
+        while self._size() > self.target:
             leaving = self._leaving_chunk()
             if leaving is None:
                 self._oversized = True
                 return
-            chunk = self._chunks[leaving]
-            if len(chunk.slots) > extra:  # the rest of it moves to a smaller chunk
-                for slot in chunk.slots[-extra:]:
-                    self._empty(slot)
-                    self._free.remove(slot)
-                rest = chunk.slots[:-extra]
-                self._replace(leaving, rest)
-            else:
-                for slot in chunk.slots:
-                    self._empty(slot)
-                    self._free.remove(slot)
-                del self._chunks[leaving]
-        self._oversized = False
+            self._give_back(leaving)
 
     def _leaving_chunk(self) -> int | None:
         """The chunk with the fewest residents of which none is in use or on its way."""
         still = {
-            number: sum(slot.key is not None for slot in chunk.slots)
-            for number, chunk in self._chunks.items()
-            if not any(_busy(slot) for slot in chunk.slots)
+            number: sum(slot.key is not None for slot in slots)
+            for number, slots in self._chunks.items()
+            if not any(_busy(slot) for slot in slots)
         }
         return min(still, key=still.get) if still else None
 
-    def _replace(self, number: int, kept: list[Slot]) -> None:
-        """Copy the kept slots of a chunk into a chunk of their own and let the old one go."""
-        fresh = self._new_chunk(len(kept))
-        for old, new in zip(kept, fresh.slots, strict=True):
-            if old.coming is not None:  # fetched ahead and never used
-                self._empty(old)
-            if old.key is None:
-                self._free.remove(old)
-                self._free.append(new)
-                continue
-            new.memory.copy_(old.memory)
-            new.key, new.ahead = old.key, old.ahead
-            self._slots[new.key] = new
-        del self._chunks[number]
+    def _give_back(self, number: int) -> None:
+        """Let go of a chunk's memory. A GPU's is used by others at once: no copy into it may be under way then."""
+        for slot in self._chunks.pop(number):
+            if slot.coming is not None and not slot.coming.cancelled() and slot.coming.exception() is None:
+                self.arrive(slot.coming.result())
+            self._empty(slot)
+        self._free = [slot for slot in self._free if slot.chunk != number]
 
-    def _new_chunk(self, count: int) -> Chunk:
+    def _new_chunk(self, count: int) -> list[Slot]:
         memory = self.make_memory(count * self.slot_bytes)
         self._chunk_number += 1
         pieces = memory.split(self.slot_bytes)
-        chunk = Chunk([Slot(piece, self._chunk_number, self.prepare(piece)) for piece in pieces])
-        self._chunks[self._chunk_number] = chunk
-        return chunk
+        slots = [Slot(piece, self._chunk_number, self.prepare(piece)) for piece in pieces]
+        self._chunks[self._chunk_number] = slots
+        return slots
 
     # ---- use -----------------------------------------------------------------------------------------------------
 
@@ -182,16 +163,25 @@ class SlotCache:
         """
         with self._lock:
             self._own_process()
-            slots = [self._slots.get(key) for key in keys]
-            for key, slot in zip(keys, slots, strict=True):  # pin the hits first: no miss shall take their place
+            there = [self._slots.get(key) for key in keys]
+            for slot in there:  # pin the hits first: no miss shall take their place
                 if slot is not None:
                     slot.pins += 1
-                    self._count_hit(key, slot)
-            for index, key in enumerate(keys):
-                if slots[index] is None:
-                    slots[index] = self._fetch_now(key, slots)
-            if not self.complete:
-                self._tell_policy(keys, passing)
+            slots = there.copy()
+            try:
+                for index, key in enumerate(keys):
+                    if slots[index] is None:
+                        slots[index] = self._fetch(key)
+                        slots[index].pins = 1
+            except BaseException:
+                self.release(slot for slot in slots if slot is not None)
+                raise
+            for key, slot in zip(keys, there, strict=True):
+                self._count(key, slot)
+            if not passing and not self.complete:
+                for key in keys:
+                    self.policy.touch(key)
+                self.policy.tick()
             return slots
 
     def release(self, slots: Iterable[Slot]) -> None:
@@ -199,23 +189,28 @@ class SlotCache:
         with self._lock:
             for slot in slots:
                 slot.pins -= 1
-                if slot.key is None and not slot.pins:  # its fetch failed
+                if slot.key is None and not slot.pins and slot.chunk in self._chunks:  # its fetch failed
+                    slot.coming = None
                     self._free.append(slot)
             if self._oversized:
                 self._shrink()
 
-    def prefetch(self, keys: Iterable[Key]) -> None:
-        """Start to fetch what will probably be needed, as far as it does not disturb what is in use."""
+    def prefetch(self, keys: Sequence[Key]) -> None:
+        """Start to fetch what will probably be needed, as far as it does not disturb what is in use.
+
+        None of ``keys`` makes way for another of them, and those that are not asked for soon leave first.
+        """
         with self._lock:
             self._own_process()
+            if self._oversized:  # what is on its way would keep memory from being given back
+                return
             for key in keys:
                 if key in self._slots:
                     continue
                 try:
-                    self._fetch(key, ahead=True)
+                    self._fetch(key, spared=keys).ahead = True
                 except BudgetError:
                     return
-                self.policy.touch(key)
 
     def wait(self, slot: Slot) -> object:
         """The operand of a pinned slot, once its expert is in place. Raises what the fetch raised, and forgets it."""
@@ -223,65 +218,58 @@ class SlotCache:
         if coming is None:
             return slot.operand
         started = time.perf_counter()
-        try:
-            arrived = coming.result()
-        except BaseException:
+        error = coming.exception()  # an interrupt is raised here and changes nothing: the slot is still being written
+        if error is not None:
             self._drop(slot)
-            raise
-        self.stats.at(slot.key[0]).stalled += time.perf_counter() - started
-        self.arrive(arrived)
+            try:
+                raise error
+            finally:
+                del error, coming, slot  # the error holds this frame: its memory would stay until the next collection
+        self.arrive(coming.result())
         with self._lock:
+            self.stats.at(slot.key[0]).stalled += time.perf_counter() - started
             slot.coming = None
         return slot.operand
 
-    def _tell_policy(self, keys: Sequence[Key], passing: bool) -> None:
-        for key in keys:
-            if passing:
-                self.policy.pass_by(key)
-            else:
-                self.policy.touch(key)
-        if not passing:
-            self.policy.tick()
-
-    def _count_hit(self, key: Key, slot: Slot) -> None:
+    def _count(self, key: Key, slot: Slot | None) -> None:
+        """``key`` was asked for, and was or was not there."""
         counts = self.stats.at(key[0])
+        if slot is None:
+            counts.misses += 1
+            return
         counts.hits += 1
         if slot.ahead:
             counts.prefetched += 1
             slot.ahead = False
 
-    def _fetch_now(self, key: Key, pinned: list[Slot | None]) -> Slot:
-        """A pinned slot in which the expert of ``key`` is on its way; without one, what was pinned is let go."""
-        try:
-            slot = self._fetch(key, ahead=False)
-        except BudgetError:
-            self.release(slot for slot in pinned if slot is not None)
-            raise
-        slot.pins = 1
-        self.stats.at(key[0]).misses += 1
-        return slot
-
-    def _fetch(self, key: Key, ahead: bool) -> Slot:
-        """A slot in which the expert of ``key`` is on its way."""
-        slot = self._take_slot()
-        slot.key, slot.ahead = key, ahead
+    def _fetch(self, key: Key, spared: Container[Key] | None = None) -> Slot:
+        """A slot in which the expert of ``key`` is on its way; see ``_take_slot``."""
+        slot = self._take_slot(spared)
+        slot.coming = self._readers.submit(self.fill, key, slot.memory)  # where this fails, nobody has the slot
+        slot.key = key
         self._slots[key] = slot
+        self.policy.pass_by(key)
         self.stats.at(key[0]).bytes_read += self.slot_bytes
-        slot.coming = self._readers.submit(self.fill, key, slot.memory)
         return slot
 
-    def _take_slot(self) -> Slot:
+    def _take_slot(self, spared: Container[Key] | None) -> Slot:
+        """A slot without a key, that of the least worthy expert if need be.
+
+        With ``spared``, keys that must stay, it does not wait for slots that are still being written. Raises
+        BudgetError where there is none.
+        """
         if self._free:
             return self._free.pop()
         if (room := self.target - self._size()) > 0:
             count = min(room, max(1, CHUNK_BYTES // self.slot_bytes))
-            self._free += self._new_chunk(count).slots
+            self._free += self._new_chunk(count)
             return self._free.pop()
-        key = self.policy.victim(_Busy(self._slots))
-        if key is None:
-            raise BudgetError(f"all {self.target} experts in memory are in use at once")
-        slot = self._slots[key]
-        self._empty(slot)
+        while (key := self.policy.victim(_Busy(self._slots, spared or ()))) is None:
+            coming = [slot.coming for slot in self._slots.values() if not slot.pins]
+            if spared is not None or not coming:
+                raise BudgetError(f"all {self.target} experts in memory are in use at once")
+            wait_for(coming, return_when=FIRST_COMPLETED)
+        self._empty(self._slots[key])
         return self._free.pop()
 
     def _empty(self, slot: Slot) -> None:
@@ -291,46 +279,76 @@ class SlotCache:
                 self.stats.at(slot.key[0]).wasted += 1
             self.policy.forget(slot.key)
             del self._slots[slot.key]
-            slot.key, slot.ahead, slot.coming = None, False, None
+            slot.key, slot.ahead = None, False
             self._free.append(slot)
 
     def _drop(self, slot: Slot) -> None:
-        """A fetch failed: its expert is forgotten, so that the next use tries again; the slot is free once released."""
+        """A fetch failed: its expert is forgotten, so that the next use tries again; the slot is free once released.
+
+        The failed fetch stays with it, for whoever else waits for it.
+        """
         with self._lock:
-            self.policy.forget(slot.key)
-            self._slots.pop(slot.key, None)
-            slot.key, slot.ahead, slot.coming = None, False, None
+            if slot.key is not None:
+                self.policy.forget(slot.key)
+                del self._slots[slot.key]
+                slot.key = None
 
     def _own_process(self) -> None:
-        """Threads do not survive a fork: have this process's own, and forget what the parent's were about to bring."""
+        """Threads do not survive a fork: have this process's own, and forget what the parent's held or would bring."""
         if self._readers is not None and self._process == os.getpid():
             return
-        self._process = os.getpid()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="experts")
-        for slot in [slot for slot in self._slots.values() if slot.coming is not None]:
-            self._empty(slot)
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            every = [slot for slots in self._chunks.values() for slot in slots]
+            for slot in every:
+                slot.pins = 0
+                if slot.coming is not None:
+                    self._empty(slot)
+                    slot.coming = None
+            self._free = [slot for slot in every if slot.key is None]
 
     def close(self) -> None:
         """End the threads and let go of all memory."""
         with self._lock:
             if self._readers is not None and self._process == os.getpid():
-                self._readers.shutdown()
+                self._readers.shutdown(cancel_futures=True)
             self._readers = None
-            self._slots.clear()
-            self._free.clear()
-            self._chunks.clear()
+            for number in list(self._chunks):
+                self._give_back(number)
 
 
 class _Busy:
     """The keys whose slots may not be taken, as a container."""
 
-    def __init__(self, slots: dict[Key, Slot]):
-        self.slots = slots
+    def __init__(self, slots: dict[Key, Slot], spared: Container[Key]):
+        self.slots, self.spared = slots, spared
 
     def __contains__(self, key: Key) -> bool:
-        return _busy(self.slots[key])
+        return key in self.spared or _busy(self.slots[key])
 
 
 def _busy(slot: Slot) -> bool:
     """Whether a slot is in use, or is being written."""
     return slot.pins > 0 or (slot.coming is not None and not slot.coming.done())
+
+
+# A process that is forked while another thread changes a cache would have half a change, and a lock that nobody opens.
+_numbers = itertools.count()
+_caches: WeakValueDictionary[int, SlotCache] = WeakValueDictionary()
+_forking = threading.local()
+
+
+def _hold_all() -> None:
+    _forking.caches = list(_caches.values())[::-1]  # a tier is made before the one above it, which may wait for it
+    for cache in _forking.caches:
+        cache._lock.acquire()
+
+
+def _let_all_go() -> None:
+    for cache in _forking.caches:
+        cache._lock.release()
+    _forking.caches = []
+
+
+os.register_at_fork(before=_hold_all, after_in_parent=_let_all_go, after_in_child=_let_all_go)

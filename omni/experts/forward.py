@@ -9,15 +9,16 @@ answer is the same, bit by bit, whatever is in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from statistics import median
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from omni.experts.cache import Slot, SlotCache
+from omni.experts.cache import BudgetError, Slot, SlotCache
 from omni.experts.kernels import Kernel
 from omni.experts.record import ExpertShape
 from omni.experts.stats import RoutingLog
@@ -45,8 +46,9 @@ class LayerExperts:
 class Foresight:
     """Fetching ahead what the next layer's router would choose now; it is left off where waiting does not get less.
 
-    Windows of tokens with and without it are compared by the time that a token takes. State: whether it is on, the
-    seconds a token in the last window of each kind, and where in the present window it is.
+    Windows of tokens with and without it are compared by the time that a token takes, as a median: a pause between two
+    answers is no token. State: whether it is on, the seconds a token in the last window of each kind, and those of the
+    tokens of the present window.
     """
 
     window: int = 24  # tokens
@@ -54,8 +56,8 @@ class Foresight:
     on: bool = True
     forced: bool | None = None  # on or off, whatever the comparison says
     seconds: dict[bool, float] = field(default_factory=dict)
-    tokens: int = 0
     trying: bool = True
+    lasted: list[float] = field(default_factory=list)
     started: float | None = None
 
     @property
@@ -65,22 +67,22 @@ class Foresight:
     def token(self) -> None:
         """A decoded token begins."""
         now = time.perf_counter()
-        if self.started is None:
-            self.started = now
-        self.tokens += 1
-        if self.tokens <= (self.window if self.trying else self.rest):
+        if self.started is not None:
+            self.lasted.append(now - self.started)
+        self.started = now
+        if len(self.lasted) < (self.window if self.trying else self.rest):
             return
-        if self.trying:
-            self.seconds[self.on] = (now - self.started) / self.window
+        if not self.trying:
+            self.seconds.clear()
+            self.trying = True
+        else:
+            self.seconds[self.on] = median(self.lasted)
             if len(self.seconds) < 2:
                 self.on = not self.on
             else:
                 self.on = self.seconds[True] < self.seconds[False]
                 self.trying = False
-        else:
-            self.seconds.clear()
-            self.trying = True
-        self.tokens, self.started = 0, now
+        self.lasted.clear()
 
 
 def experts_forward(self: nn.Module, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -136,11 +138,9 @@ def _prefill(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[lis
     mixed = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     share = weights.float()
     held: list[Slot] = []  # pinned, the one to be computed first
-    ahead = min(LOOKAHEAD, cache.target - 1)
     try:
         for index, expert in enumerate(order):
-            wanted = order[index + len(held) : index + ahead + 1]
-            held += cache.acquire([(bound.layer, one) for one in wanted], passing) if wanted else []
+            _hold_some(bound, order[index + len(held) : index + LOOKAHEAD + 1], held, passing)
             gate_up, down = cache.wait(held[0])
             tokens, places = torch.tensor(users[expert], device=x.device).unbind(1)
             raised = x.new_empty(len(tokens), 2 * shape.inner)
@@ -152,6 +152,20 @@ def _prefill(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[lis
     finally:
         cache.release(held)
     return mixed
+
+
+def _hold_some(bound: LayerExperts, wanted: Iterable[int], held: list[Slot], passing: bool) -> None:
+    """Add to the slots that are ``held`` those of the experts ``wanted``: one at least, more as far as there is room.
+
+    The room is found out by asking, since it may change at any time.
+    """
+    for expert in wanted:
+        try:
+            held += bound.cache.acquire([(bound.layer, expert)], passing)
+        except BudgetError:
+            if not held:
+                raise
+            return
 
 
 def _look_ahead(bound: LayerExperts, x: Tensor) -> None:

@@ -81,16 +81,19 @@ class Unpacked:
 class Cuda(Unpacked):
     """bitsandbytes' fused 4-bit product for one token; more tokens go the ``unpacked`` way."""
 
-    def __init__(self, dtype: torch.dtype, device: torch.device):
-        super().__init__(dtype)
-        self.code = torch.tensor(nf4.LEVELS, device=device)
-
     def apply(self, x: Tensor, operand: Half, out: Tensor) -> None:
         if len(x) > 1 or not _bitsandbytes():
             return super().apply(x, operand, out)
         matrix, packed = operand.matrix, operand.packed.view(-1, 1)
         shape = (matrix.rows, matrix.columns)
-        torch.ops.bitsandbytes.gemv_4bit.out(x, packed, shape, operand.absmax, self.code, nf4.BLOCK, out=out)
+        levels = _levels(x.device)
+        torch.ops.bitsandbytes.gemv_4bit.out(x, packed, shape, operand.absmax, levels, nf4.BLOCK, out=out)
+
+
+@cache
+def _levels(device: torch.device) -> Tensor:
+    """The levels of NF4 on a GPU. Made when they are first used: a process that touched CUDA cannot be forked."""
+    return torch.tensor(nf4.LEVELS, device=device)
 
 
 class Floats:
@@ -184,8 +187,13 @@ def _floats(packed: Tensor, absmax: Tensor, matrix: Matrix, dtype: torch.dtype) 
 @cache
 def _bitsandbytes() -> bool:
     """Whether bitsandbytes can be used; without it all goes through plain torch."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it asks for a package of remote code
     try:
         import bitsandbytes  # noqa: F401  registers its operators with torch
+        from bitsandbytes.cextension import lib
+
+        if torch.cuda.is_available() and not lib.compiled_with_cuda:  # then it fails only when it is called
+            raise RuntimeError(f"it has no library for CUDA {torch.version.cuda}")
     except Exception as error:  # it fails in many ways where its libraries do not fit the machine
         log.warning("bitsandbytes cannot be used (%s): 4-bit products take the slow way", error)
         return False
@@ -235,7 +243,7 @@ def _is_right(product) -> bool:
 def best_kernel(shapes: Iterable[Record], device: torch.device, dtype: torch.dtype) -> Kernel:
     """The fastest way on ``device`` for a model in ``dtype`` with records of these shapes."""
     if device.type == "cuda":
-        return Cuda(dtype, device)
+        return Cuda(dtype)
     if all(shape.tileable for shape in shapes) and packed_product() is not None:
         return Packed()
     return Unpacked(dtype)

@@ -37,7 +37,7 @@ class FourBitLinear(nn.Module):
         if self.operand is None or self.operand_of != self.slot.data_ptr():  # it was moved
             [self.operand] = self.kernel.prepare(self.slot, self.shape)
             self.operand_of = self.slot.data_ptr()
-        flat = x.reshape(-1, self.in_features).to(self.kernel.dtype)
+        flat = x.reshape(-1, self.in_features).to(self.kernel.dtype).contiguous()
         out = flat.new_empty(len(flat), self.out_features)
         self.kernel.apply(flat, self.operand, out)
         if self.bias is not None:
@@ -49,13 +49,14 @@ def pack_linears(model: nn.Module, kernel: Kernel) -> None:
     """Put every linear layer of ``model`` that is read for each token into 4 bits, one after the other."""
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     for name, module in list(model.named_modules()):
-        if type(module) is not nn.Linear or not _worth_packing(name, module, kernel) or f"{name}.weight" in tied:
+        if type(module) is not nn.Linear or not worth_packing(name, module, kernel) or f"{name}.weight" in tied:
             continue
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, FourBitLinear(module, kernel))
 
 
-def _worth_packing(name: str, linear: nn.Linear, kernel: Kernel) -> bool:
+def worth_packing(name: str, linear: nn.Linear, kernel: Kernel) -> bool:
+    """Whether a linear layer is read for each token, and can be held by ``kernel``."""
     parts = name.split(".")
     if parts[-1] in SKIPPED or any(part in TOWERS for part in parts) or linear.in_features % nf4.BLOCK:
         return False

@@ -85,9 +85,10 @@ def expert_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def take_out_experts(model: nn.Module) -> None:
     """Leave the modules of experts without parameters: they compute with what ``bind`` gives them."""
-    for _, module in expert_modules(model):
+    for name, module in expert_modules(model):
         del module.gate_up_proj, module.down_proj
-        module._is_hf_initialized = True  # there is nothing to initialise
+        for owner in (module, model.get_submodule(name.rpartition(".")[0])):  # some models fill them from the block
+            owner._is_hf_initialized = True  # there is nothing to initialise
 
 
 def check_layout(name: str, module: nn.Module) -> None:
@@ -149,7 +150,10 @@ def open_slab(
         return Slab.open(path, identity)
     other = "tiles" if kernel.layout == "rows" else "rows"
     sibling = folder / f"experts-{identity[:16]}-{other}.slab"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SlabError(f"The experts cannot be kept in {folder} ({error.strerror}); name another folder.") from error
     if sibling.exists():
         with Slab.open(sibling, identity) as slab:
             conversion.repack(slab, path, kernel.layout, progress)
@@ -184,15 +188,18 @@ def load_model(
     kernel = kernel or best_kernel([pool.shape for pool in pools], device, dtype)
     slab = open_slab(source, Path(folder or source), pools, kernel, progress, device)
     forward.register()  # from_pretrained looks the name up
-    model = model_class(config).from_pretrained(
+    model, report = model_class(config).from_pretrained(
         source,
         config=config,
         dtype=dtype,
         quantization_config=ExpertsConfig(),
         experts_implementation=forward.IMPLEMENTATION,
         device_map={"": device},
+        output_loading_info=True,
         **options,
     )
+    if lacking := sorted(report["missing_keys"]):
+        raise SlabError(f"{source} lacks {lacking[0]} ({len(lacking)} tensors in all); fetch the checkpoint again.")
     experts = hold(model, slab, kernel, device, memory, policy)
     if four_bit_dense:
         pack_linears(model, kernel)

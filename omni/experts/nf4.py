@@ -21,6 +21,7 @@ LEVELS = (
 SMALLEST = 1e-38  # what bitsandbytes divides by where a block is all zeros
 CELLS = 16  # of width 1/16 on either side of zero: no two midpoints fall into one
 CHUNK = 2048  # blocks at once on a CPU, so that what lies between the steps stays in the processor's cache
+GPU_CHUNK = 1 << 18  # blocks at once on a GPU: 0.3 GB for what is between, whatever the size of the matrix
 
 
 def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +35,7 @@ def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
     blocks = weights.detach().reshape(-1, BLOCK)
     absmax = torch.empty(len(blocks), device=weights.device)
     packed = torch.empty(len(blocks), BLOCK // 2, dtype=torch.uint8, device=weights.device)
-    step = CHUNK if weights.device.type == "cpu" else max(1, len(blocks))
+    step = CHUNK if weights.device.type == "cpu" else GPU_CHUNK
     for some, maxima, halves in zip(blocks.split(step), absmax.split(step), packed.split(step), strict=True):
         some = some.float()
         torch.amax(some.abs(), 1, out=maxima)

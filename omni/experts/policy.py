@@ -13,17 +13,18 @@ from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 Key = Hashable  # (layer, expert)
+Entry = tuple[float, int, Key]  # worth, number of the use, key
 Trace = Sequence[Sequence[Key]]  # what was needed at once, one layer of one step after the other
 HALF_LIFE = 6  # tokens after which a use counts half: never behind LRU, and better where experts are used unevenly
 
 
 class Policy:
-    """Least worth leaves first. State: the clock, the worth of every resident, a heap of valid and outdated worths."""
+    """Least worth leaves first. State: the clock, an entry for every resident, a heap of valid and outdated entries."""
 
     def __init__(self):
         self.clock = 0
-        self._worth: dict[Key, float] = {}
-        self._heap: list[tuple[float, int, Key]] = []
+        self._valid: dict[Key, Entry] = {}
+        self._heap: list[Entry] = []
         self._entries = 0
 
     def worth(self, key: Key) -> float:
@@ -40,19 +41,19 @@ class Policy:
 
     def pass_by(self, key: Key) -> None:
         """``key`` becomes a resident without being used again soon, as in a prefill: it leaves first."""
-        if key not in self._worth:
+        if key not in self._valid:
             self._set(key, -math.inf)
 
     def forget(self, key: Key) -> None:
         """``key`` is no longer a resident."""
-        self._worth.pop(key, None)
+        self._valid.pop(key, None)
 
     def victim(self, busy: Container[Key]) -> Key | None:
         """The resident that leaves next, none of the ``busy`` ones; it stays a resident until it is forgotten."""
         kept, found = [], None
         while self._heap and found is None:
             entry = heapq.heappop(self._heap)
-            if self._worth.get(entry[2]) != entry[0]:
+            if self._valid.get(entry[2]) is not entry:
                 continue  # outdated
             kept.append(entry)
             if entry[2] not in busy:
@@ -62,11 +63,11 @@ class Policy:
         return found
 
     def _set(self, key: Key, worth: float) -> None:
-        self._worth[key] = worth
         self._entries += 1  # of two that are worth the same, the one that was used earlier leaves
-        heapq.heappush(self._heap, (worth, self._entries, key))
-        if len(self._heap) > 64 + 4 * len(self._worth):
-            self._heap = [entry for entry in self._heap if self._worth.get(entry[2]) == entry[0]]
+        entry = self._valid[key] = worth, self._entries, key
+        heapq.heappush(self._heap, entry)
+        if len(self._heap) > 64 + 4 * len(self._valid):
+            self._heap = list(self._valid.values())
             heapq.heapify(self._heap)
 
 
@@ -103,7 +104,7 @@ class ReuseDistance(Policy):
         self._last: dict[Key, int] = {}
 
     def worth(self, key: Key) -> float:
-        before, self._last[key] = self._last.get(key, -math.inf), self.clock
+        before, self._last[key] = self._last.get(key, -1), self.clock
         return before
 
 

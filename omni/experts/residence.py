@@ -43,6 +43,10 @@ class HeldPool:
         )
 
     @property
+    def budget(self) -> int:
+        return self.cache.target * self.cache.slot_bytes
+
+    @property
     def least_bytes(self) -> int:
         return self.cache.least * self.cache.slot_bytes
 
@@ -83,7 +87,7 @@ class Experts:
     @property
     def budget(self) -> int:
         """Bytes that the caches may take."""
-        return sum(held.cache.target * held.cache.slot_bytes for held in self.pools)
+        return sum(held.budget for held in self.pools)
 
     @property
     def bytes_held(self) -> int:
@@ -102,8 +106,8 @@ class Experts:
                 f"{self.least_bytes / 1e6:.1f} MB"
             )
         weights = [shares[held.pool.name] if shares else held.most_bytes for held in self.pools]
-        dealt = _dealt(budget, weights, self.pools)
-        order = sorted(range(len(dealt)), key=lambda i: dealt[i] - self.pools[i].cache.bytes_held)
+        dealt = dealt_out(budget, weights, self.pools)
+        order = sorted(range(len(dealt)), key=lambda i: dealt[i] - self.pools[i].budget)
         for index in order:  # who shrinks goes first, so that together they never take more than the budget
             self.pools[index].cache.resize(dealt[index])
 
@@ -205,7 +209,7 @@ def _deal(caches: Sequence[SlotCache], budget: int | None) -> None:
         cache.resize(max(cache.least * cache.slot_bytes, int(share * cache.most) * cache.slot_bytes))
 
 
-def _dealt(budget: int, weights: Sequence[float], pools: Sequence[HeldPool]) -> list[int]:
+def dealt_out(budget: int, weights: Sequence[float], pools: Sequence[HeldPool]) -> list[int]:
     """Bytes for each pool: its least, and of the rest a part by weight, what one cannot use going to the others."""
     dealt = [held.least_bytes for held in pools]
     rest = budget - sum(dealt)

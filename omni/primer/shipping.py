@@ -58,6 +58,8 @@ def _pack(tensor: Tensor, stored: str) -> dict[str, Tensor]:
 
 def skeleton(folder: Path) -> PrimerForCausalLM:
     """The model in ``folder`` without memory. Raises OSError where it is missing."""
+    if not (folder / FILE).is_file():
+        raise FileNotFoundError(folder / FILE)
     with torch.device("meta"):
         return PrimerForCausalLM(PrimerConfig.from_pretrained(folder))
 

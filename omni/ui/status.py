@@ -57,6 +57,8 @@ def took(usage: Usage) -> list[str]:
         figures.append(f"{usage.speech_seconds:.1f} s of speech")
     ways = {"in": usage.tokens_in, "out": usage.tokens_out}
     figures += [f"{way} {counted(tokens)}" for way, tokens in ways.items() if tokens]
+    if usage.bytes_fetched:
+        figures.append(f"{usage.experts_fetched:,} experts fetched ({usage.bytes_fetched / 1e6:,.1f} MB)")
     if usage.peak_memory_mb is not None:
         figures.append(f"{usage.peak_memory_mb:,.0f} MB")
     return figures

@@ -1,0 +1,227 @@
+"""From Primer's tokens to events: words, speech, pictures that sharpen, clips frame by frame, and what it all took."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import PIL.Image
+import torch
+
+from omni.engine import Wish
+from omni.events import (
+    ClipPreview,
+    ClipReady,
+    Event,
+    Heard,
+    ImagePreview,
+    ImageReady,
+    Progress,
+    SpeechChunk,
+    TextDelta,
+    Usage,
+)
+from omni.experts.residence import Experts
+from omni.experts.stats import Counts
+from omni.primer import vocabulary
+from omni.primer.processing import FPS, FRAMES, IMAGE_CODES, Sequence, Tokenizers
+from omni.primer.sampling import Token
+from omni.primer.tokenizers.audio import HOP, RATE
+from omni.primer.tokenizers.image import to_pixels
+from omni.primer.tokenizers.video import LATER_CODES
+
+SHOWN = 256  # pixels: pictures of 64 are enlarged for people
+PREVIEWS = 8  # of a picture
+FIRST_CHUNK, CHUNK = 6, 15  # audio codes of 20 ms before speech is sent on
+
+
+class Tally:
+    """What a reply takes. State: token counts by modality and the times of firsts, in seconds since the start."""
+
+    def __init__(self, experts: Experts | None = None):
+        self.experts = experts
+        self.counted = experts.counts() if experts else Counts()
+        self.started = time.perf_counter()
+        self.tokens_in: Counter[str] = Counter()
+        self.tokens_out: Counter[str] = Counter()
+        self.times: dict[str, float] = {}
+        self.speech_seconds = 0.0
+
+    def read(self, sequence: Sequence) -> None:
+        """Count what was read; visual codes after ``<video>`` are a clip's."""
+        visual = "image"
+        for token in sequence.ids:
+            if token in (vocabulary.IMAGE, vocabulary.VIDEO, vocabulary.FILM):
+                visual = "image" if token == vocabulary.IMAGE else "video"
+            modality = vocabulary.modality(token)
+            self.tokens_in[visual if modality == "visual" else modality] += 1
+
+    def note(self, name: str) -> None:
+        """Remember when ``name`` happened first."""
+        self.times.setdefault(name, time.perf_counter() - self.started)
+
+    def usage(self) -> Usage:
+        taken = (self.experts.counts() if self.experts else Counts()) - self.counted
+        return Usage(
+            tokens_in=dict(self.tokens_in),
+            tokens_out=dict(self.tokens_out),
+            seconds=time.perf_counter() - self.started,
+            speech_seconds=self.speech_seconds,
+            first_text=self.times.get("text"),
+            first_speech=self.times.get("speech"),
+            image=self.times.get("image"),
+            clip=self.times.get("clip"),
+            experts_used=taken.hits + taken.misses,
+            experts_fetched=taken.misses,
+            bytes_fetched=taken.bytes_read,
+            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        )
+
+
+class Writer:
+    """Makes events of tokens. State: the words so far, the speech stream, the codes of the medium being made."""
+
+    def __init__(self, tokenizers: Tokenizers, wish: Wish, tally: Tally):
+        self.tokenizers, self.tally = tokenizers, tally
+        self.shows_text = wish.outputs is None or "text" in wish.outputs
+        self.heard: list[int] = []
+        self.words: list[int] = []
+        self.told = ""  # of the words, already sent
+        self.codes: list[int] = []  # of the picture
+        self.film: Film | None = None
+        self.waiting: list[int] = []  # audio codes not yet decoded
+        self.stream = None
+        self.sample = 0  # samples of speech sent
+
+    def write(self, token: Token) -> Iterator[Event]:
+        """The events of one token; at least one, so that a reply can be stopped after every step."""
+        if self.heard and token.kind != "heard":
+            yield Heard(self.tokenizers.text.decode(self.heard).strip())
+            self.heard = []
+        match token.kind:
+            case "heard":
+                self.heard.append(token.value)
+                self.tally.tokens_out["text"] += 1
+                yield Progress("Listening")
+            case "text" | "word":
+                yield from self._word(token.value)
+            case "speech" | "sound":
+                yield from self._sound(token.value)
+            case "image":
+                yield from self._image(token.value)
+            case "film-visual" | "film-audio":
+                yield from self._film(token)
+            case "mark":
+                yield Progress({vocabulary.IMAGE: "Drawing", vocabulary.FILM: "Filming"}.get(token.value, "Answering"))
+
+    def finish(self) -> Iterator[Event]:
+        """What is still held back when the tokens end."""
+        if self.stream is not None:
+            yield from self._send(last=True)
+
+    def _word(self, token: int) -> Iterator[Event]:
+        self.tally.tokens_out["text"] += 1
+        self.words.append(token)
+        text = self.tokenizers.text.decode(self.words).lstrip()
+        if not self.shows_text or text.endswith("\ufffd"):  # half a character: wait for the rest
+            yield Progress("Answering")
+            return
+        self.tally.note("text")
+        yield TextDelta(text[len(self.told) :])
+        self.told = text
+
+    def _sound(self, code: int) -> Iterator[Event]:
+        self.tally.tokens_out["speech"] += 1
+        if self.stream is None:
+            self.stream = self.tokenizers.audio.stream()
+        self.waiting.append(code)
+        if len(self.waiting) >= (CHUNK if self.sample else FIRST_CHUNK):
+            yield from self._send()
+        yield Progress("Speaking")
+
+    def _send(self, last: bool = False) -> Iterator[Event]:
+        """Decode the waiting codes and send their samples on."""
+        samples = self.stream.push(torch.tensor(self.waiting, dtype=torch.long))
+        if last:
+            samples = torch.cat([samples, self.stream.finish()])
+        self.waiting = []
+        if len(samples):
+            self.tally.note("speech")
+            self.tally.speech_seconds += len(samples) / RATE
+            yield SpeechChunk(samples.numpy(), RATE, self.sample)
+            self.sample += len(samples)
+
+    def _image(self, code: int) -> Iterator[Event]:
+        self.tally.tokens_out["image"] += 1
+        self.codes.append(code)
+        done = len(self.codes) / IMAGE_CODES
+        if len(self.codes) == IMAGE_CODES:
+            pixels = self._picture(self.codes)
+            self.tally.note("image")
+            yield ImageReady(_enlarged(pixels), self._caption())
+        elif len(self.codes) % (IMAGE_CODES // PREVIEWS) == 0:
+            ground = Counter(self.codes).most_common(1)[0][0]
+            yield ImagePreview(_enlarged(self._picture(self.codes + [ground] * (IMAGE_CODES - len(self.codes)))), done)
+        else:
+            yield Progress("Drawing", done)
+
+    def _picture(self, codes: list[int]) -> np.ndarray:
+        """64 codes to (64, 64, 3) uint8."""
+        with torch.inference_mode():
+            return to_pixels(self.tokenizers.image.decode(torch.tensor([codes])))[0]
+
+    def _film(self, token: Token) -> Iterator[Event]:
+        if self.film is None:
+            self.film = Film(self.tokenizers)
+        if token.kind == "film-audio":
+            self.film.sound.append(token.value)
+            self.tally.tokens_out["video"] += 1
+            if len(self.film.sound) == RATE // HOP * FRAMES // FPS:
+                self.tally.note("clip")
+                samples = self.tokenizers.audio.decode(torch.tensor(self.film.sound)).numpy()
+                frames = np.stack([_enlarged(frame) for frame in self.film.frames])
+                yield ClipReady(frames, FPS, samples, RATE, self._caption())
+                return
+        else:
+            self.tally.tokens_out["video"] += 1
+            if (frame := self.film.push(token.value)) is not None:
+                yield ClipPreview(_enlarged(frame), len(self.film.frames) - 1, FRAMES)
+        yield Progress("Filming", len(self.film.frames) / FRAMES)
+
+    def _caption(self) -> str:
+        return self.tokenizers.text.decode(self.words).strip()
+
+
+class Film:
+    """A clip being made. State: finished frames (64, 64, 3) uint8, codes of the frame in work, sound codes."""
+
+    def __init__(self, tokenizers: Tokenizers):
+        self.tokenizers = tokenizers
+        self.first: list[int] = []
+        self.codes: list[int] = []
+        self.frames: list[np.ndarray] = []
+        self.sound: list[int] = []
+
+    def push(self, code: int) -> np.ndarray | None:
+        """One visual code; the frame where it was its last."""
+        self.codes.append(code)
+        if len(self.codes) < (LATER_CODES if self.frames else IMAGE_CODES):
+            return None
+        with torch.inference_mode():
+            if not self.frames:
+                self.first = self.codes
+                pixels = self.tokenizers.image.decode(torch.tensor([self.first]))
+            else:
+                codes = torch.tensor([self.first]), torch.tensor([self.codes])
+                pixels = self.tokenizers.video.decode_frame(self.tokenizers.image, *codes)
+        self.codes = []
+        self.frames.append(to_pixels(pixels)[0])
+        return self.frames[-1]
+
+
+def _enlarged(pixels: np.ndarray) -> np.ndarray:
+    """(64, 64, 3) uint8 to 256 x 256, smoothly."""
+    return np.asarray(PIL.Image.fromarray(pixels).resize((SHOWN, SHOWN), PIL.Image.Resampling.LANCZOS))
