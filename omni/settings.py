@@ -26,9 +26,14 @@ def setting(default: Any, about: str, *, among: tuple[str, ...] = (), least: int
 class Settings:
     """How this server runs."""
 
-    engine: str = setting("primer", "which model answers", among=("primer",))
+    engine: str = setting("primer", "which model answers", among=("primer", "qwen3-omni"))
+    model: str = setting("Qwen/Qwen3-Omni-30B-A3B-Instruct", "checkpoint of qwen3-omni: a folder, or a name on the hub")
+    revision: str = setting("", "commit of that checkpoint; empty is the one that this version was written for")
+    system: str = setting("", "what qwen3-omni is told before every conversation")
     device: str = setting("auto", "where the model runs", among=("auto", "cpu", "cuda"))
-    memory: str = setting("all", "most memory for the model, such as 12GB, or all; for Primer, of its experts alone (5 MB)")
+    memory: str = setting(
+        "all", "most memory for the model, such as 12GB, or all; for Primer, of its experts alone (5 MB)"
+    )
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 is every address of the machine")
     port: int = setting(7860, "port to listen on", least=1, most=65535)
     share: bool = setting(False, "also open a public gradio.live address")

@@ -84,3 +84,19 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_omni(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen3-Omni checkpoint; 6 MB."""
+    from omni_tiny import save_tiny  # transformers takes seconds to come, and few tests want it
+
+    return save_tiny(tmp_path_factory.mktemp("omni"))
+
+
+@pytest.fixture(scope="session")
+def omni_samples(tmp_path_factory: pytest.TempPathFactory):
+    """A picture, a sound, a clip and a silent clip."""
+    from omni_tiny import make_samples
+
+    return make_samples(tmp_path_factory.mktemp("omni-samples"))

@@ -166,7 +166,7 @@ def draw(model: nn.Module) -> None:
         if "embed" in name:
             nn.init.normal_(parameter, std=1.0)
         elif fan_in:
-            quiet = 0.5 if "code2wav.decoder" in name else 1.0  # so that its waves are not clipped
+            quiet = 0.7 if "code2wav.decoder" in name else 1.0  # so that its waves are not clipped
             nn.init.normal_(parameter, std=quiet / math.sqrt(fan_in))
         elif name.endswith(("gamma", "scale")):
             nn.init.normal_(parameter, std=0.3)

@@ -1,8 +1,12 @@
-"""Serve the real page for the tests: ``python tests/serve.py ENGINE PORT ROOT``, where ENGINE may be ``fake``."""
+"""Serve the real page for the tests: ``python tests/serve.py ENGINE PORT ROOT``.
+
+ENGINE may also be ``fake``, the scripted one, or ``tiny-omni``, Qwen3-Omni with a tiny checkpoint of random weights.
+"""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from app import prepare
@@ -27,6 +31,11 @@ def opened(settings: Settings) -> Engine:
 
         return FakeEngine()
     from omni.engines import open_engine
+
+    if settings.engine == "tiny-omni":
+        from omni_tiny import save_tiny
+
+        settings = replace(settings, engine="qwen3-omni", model=str(save_tiny(settings.root / "checkpoint")))
 
     return open_engine(settings)
 

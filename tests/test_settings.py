@@ -47,7 +47,7 @@ def test_a_switch_can_be_turned_off_by_its_variable(word: str):
     [
         (["--port", "0"], {}, "--port must be between 1 and 65535, not 0."),
         (["--port", "http"], {}, "--port must be a whole number, not 'http'."),
-        ([], {"OMNI_ENGINE": "oracle"}, "OMNI_ENGINE must be one of primer, not 'oracle'."),
+        ([], {"OMNI_ENGINE": "oracle"}, "OMNI_ENGINE must be one of primer, qwen3-omni, not 'oracle'."),
         ([], {"OMNI_SHARE": "maybe"}, "OMNI_SHARE must be yes or no, not 'maybe'."),
     ],
 )

@@ -21,10 +21,19 @@ from omni.ui.thread import message_value
 SOUND = Audio(Path("a.wav"), 1.0, 16_000, "hello there")
 
 
-@pytest.mark.parametrize("text", ["<script>x</script>", "<img src=x onerror=x>", "[a](javascript:x)", "![a](http://x/y)"])
+@pytest.mark.parametrize(
+    "text", ["<script>x</script>", "<img src=x onerror=x>", "[a](javascript:x)", "![a](http://x/y)"]
+)
 def test_markup_in_words_stays_words(text: str):
     html = message_value(Message("assistant", (Text(text),)))["parts"][0]["html"]
     assert not any(tag in html for tag in ("<script", "<img", 'href="javascript'))
+
+
+@pytest.mark.parametrize("text", ["<think>\n**hm** <b>\n</think>\nYes.", "<think>\n**hm** <b>"])
+def test_thoughts_are_folded_while_they_come_and_afterwards(text: str):
+    html = message_value(Message("assistant", (Text(text),)))["parts"][0]["html"]
+    assert html.startswith("<details><summary>Thoughts</summary><p><strong>hm</strong> &lt;b&gt;</p>")
+    assert html.endswith("<p>Yes.</p>\n" if "Yes" in text else "</details>")
 
 
 def test_a_transcript_is_shown_where_there_are_no_written_words():

@@ -12,4 +12,15 @@ def open_engine(settings: Settings) -> Engine:
         from omni.engines.primer import PrimerEngine
 
         return PrimerEngine.open(settings.device, memory=settings.memory, slabs=settings.root / "experts")
+    if settings.engine == "qwen3-omni":
+        from omni.engines.qwen3_omni import Qwen3OmniEngine
+
+        return Qwen3OmniEngine.open(
+            settings.model,
+            settings.revision,
+            settings.device,
+            settings.memory,
+            settings.root / "experts",
+            settings.system,
+        )
     raise ValueError(f"no engine is called {settings.engine!r}")

@@ -20,7 +20,8 @@ import torch
 from omni import media
 from omni.conversation import Audio, Conversation, Image, Message, Part, Text, Video
 from omni.engine import Capabilities, Wish
-from omni.engines.primer_writer import Tally, Writer
+from omni.engines.primer_writer import Writer, count_tokens
+from omni.engines.tally import Tally
 from omni.errors import OmniError
 from omni.events import Event, Finished, Progress
 from omni.experts import loading
@@ -121,7 +122,7 @@ class PrimerEngine:
         for piece in (*pieces, question):
             sequence.append(piece)
         sequence.push(vocabulary.ASSISTANT)
-        tally.read(sequence)
+        tally.tokens_in.update(count_tokens(sequence))
         return sequence, any(isinstance(part, Audio) for part in last.parts)
 
     def _turn(self, message: Message) -> Sequence:

@@ -1,9 +1,7 @@
-"""From Primer's tokens to events: words, speech, pictures that sharpen, clips frame by frame, and what it all took."""
+"""From Primer's tokens to events: words, speech, pictures that sharpen, clips frame by frame."""
 
 from __future__ import annotations
 
-import resource
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,6 +10,7 @@ import PIL.Image
 import torch
 
 from omni.engine import Wish
+from omni.engines.tally import Tally
 from omni.events import (
     ClipPreview,
     ClipReady,
@@ -22,10 +21,7 @@ from omni.events import (
     Progress,
     SpeechChunk,
     TextDelta,
-    Usage,
 )
-from omni.experts.residence import Experts
-from omni.experts.stats import Counts
 from omni.primer import vocabulary
 from omni.primer.processing import FPS, FRAMES, IMAGE_CODES, Sequence, Tokenizers
 from omni.primer.sampling import Token
@@ -38,47 +34,16 @@ PREVIEWS = 8  # of a picture
 FIRST_CHUNK, CHUNK = 6, 15  # audio codes of 20 ms before speech is sent on
 
 
-class Tally:
-    """What a reply takes. State: token counts by modality and the times of firsts, in seconds since the start."""
-
-    def __init__(self, experts: Experts | None = None):
-        self.experts = experts
-        self.counted = experts.counts() if experts else Counts()
-        self.started = time.perf_counter()
-        self.tokens_in: Counter[str] = Counter()
-        self.tokens_out: Counter[str] = Counter()
-        self.times: dict[str, float] = {}
-        self.speech_seconds = 0.0
-
-    def read(self, sequence: Sequence) -> None:
-        """Count what was read; visual codes after ``<video>`` are a clip's."""
-        visual = "image"
-        for token in sequence.ids:
-            if token in (vocabulary.IMAGE, vocabulary.VIDEO, vocabulary.FILM):
-                visual = "image" if token == vocabulary.IMAGE else "video"
-            modality = vocabulary.modality(token)
-            self.tokens_in[visual if modality == "visual" else modality] += 1
-
-    def note(self, name: str) -> None:
-        """Remember when ``name`` happened first."""
-        self.times.setdefault(name, time.perf_counter() - self.started)
-
-    def usage(self) -> Usage:
-        taken = (self.experts.counts() if self.experts else Counts()) - self.counted
-        return Usage(
-            tokens_in=dict(self.tokens_in),
-            tokens_out=dict(self.tokens_out),
-            seconds=time.perf_counter() - self.started,
-            speech_seconds=self.speech_seconds,
-            first_text=self.times.get("text"),
-            first_speech=self.times.get("speech"),
-            image=self.times.get("image"),
-            clip=self.times.get("clip"),
-            experts_used=taken.hits + taken.misses,
-            experts_fetched=taken.misses,
-            bytes_fetched=taken.bytes_read,
-            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        )
+def count_tokens(sequence: Sequence) -> Counter[str]:
+    """What was read, by modality; visual codes after ``<video>`` are a clip's."""
+    counts: Counter[str] = Counter()
+    visual = "image"
+    for token in sequence.ids:
+        if token in (vocabulary.IMAGE, vocabulary.VIDEO, vocabulary.FILM):
+            visual = "image" if token == vocabulary.IMAGE else "video"
+        modality = vocabulary.modality(token)
+        counts[visual if modality == "visual" else modality] += 1
+    return counts
 
 
 class Writer:

@@ -156,27 +156,37 @@ def even(width: int, height: int, side: int) -> tuple[int, int]:
     return tuple(max(2, round(length * scale / 2) * 2) for length in (width, height))
 
 
-def read_video(part: Video, fps: float, size: int, rate: int) -> tuple[np.ndarray, np.ndarray]:
+def read_video(part: Video, fps: float, size: int | None, rate: int) -> tuple[np.ndarray, np.ndarray]:
     """The clip of a part: frames (T, size, size, 3) uint8 at ``fps``, and samples (N,) float32 mono at ``rate``.
 
-    Frame k shows what stood at k / fps, cropped to the square in its middle; T = max(1, round(seconds * fps)).
-    N is 0 where the clip is silent, round(seconds * rate) otherwise.
+    Frame k shows what stood at k / fps, cropped to the square in its middle, or whole, (T, H, W, 3), where ``size`` is
+    None; T = max(1, round(seconds * fps)). N is 0 where the clip is silent, round(seconds * rate) otherwise.
     """
     mono = Mono(rate, part.seconds + 1.0, "clip")
+    ticks = np.arange(max(1, round(part.seconds * fps))) / fps + SLACK
+    frames: list[np.ndarray] = []
+    shown: av.VideoFrame | None = None
+
+    def show_before(time: float) -> None:
+        """Show the last frame that has begun at each tick before ``time``."""
+        while len(frames) < len(ticks) and ticks[len(frames)] < time:
+            pixels = shown.to_ndarray(format="rgb24")
+            frames.append(pixels if size is None else square(pixels, size))
+
     with part.path.open("rb") as file, open_container(file, "mov") as opened:
         pictures, sound = picture_stream(opened), sound_stream(opened)
         streams = [s for s in (pictures, sound if part.has_sound else None) if s is not None]
-        kept: list[tuple[float, np.ndarray]] = []
         for frame in decoded(opened, *streams):
             if isinstance(frame, av.VideoFrame):
-                kept.append((frame.time, square(frame.to_ndarray(format="rgb24"), size)))
+                if shown is not None:
+                    show_before(frame.time)
+                shown = frame
             else:
                 mono.add(frame)
-    ticks = np.arange(max(1, round(part.seconds * fps))) / fps
-    begun = np.searchsorted([time for time, _ in kept], ticks + SLACK, side="right") - 1
+    show_before(np.inf)
     samples = mono.samples()
     samples = fit(samples, round(part.seconds * rate)) if part.has_sound else samples
-    return np.stack([kept[max(0, index)][1] for index in begun]), samples
+    return np.stack(frames), samples
 
 
 def square(frame: np.ndarray, size: int) -> np.ndarray:

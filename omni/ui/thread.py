@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from omni.ui.visit import Visit
 
 SMALL = 128  # pixels; up to this side a preview is sent without loss
 
+THOUGHTS = re.compile(r"\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
 MARKDOWN = MarkdownIt("js-default", {"html": False, "linkify": False, "breaks": True}).disable("image")
 
 
@@ -72,8 +74,12 @@ def part_value(part: Part, words: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)  # a thread is shown ten times a second, and nearly all of it is as it was
 def written_html(text: str) -> str:
-    """Markdown as HTML that is safe to show: markup in the words stays words."""
-    return MARKDOWN.render(text)
+    """Markdown as HTML that is safe to show: markup in the words stays words. Thoughts that come first are folded."""
+    thoughts = THOUGHTS.match(text)
+    if thoughts is None:
+        return MARKDOWN.render(text)
+    folded = f"<details><summary>Thoughts</summary>{MARKDOWN.render(thoughts[1])}</details>"
+    return folded + MARKDOWN.render(text[thoughts.end() :])
 
 
 def preview_value(preview: ImagePreview | ClipPreview) -> dict[str, Any]:

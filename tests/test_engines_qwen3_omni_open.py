@@ -1,0 +1,95 @@
+"""Opening Qwen3-Omni: what cannot be opened is refused with a sentence that names what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from omni_tiny import asked
+from safetensors.torch import load_file, save_file
+
+from omni.engine import Wish
+from omni.engines import open_engine
+from omni.engines.qwen3_omni import Qwen3OmniEngine
+from omni.errors import OmniError
+from omni.events import SpeechChunk
+from omni.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def slabs(tmp_path_factory):
+    return tmp_path_factory.mktemp("slabs")
+
+
+@pytest.fixture
+def checkpoint(tiny_omni, tmp_path):
+    """A copy that may be spoilt."""
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_omni, folder, ignore=shutil.ignore_patterns("*.slab"))
+    return folder
+
+
+def _spoil(folder, change):
+    """Save the tensors again after ``change``."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+EXPERT = "thinker.model.layers.1.mlp.experts.3.up_proj.weight"
+BAD = {
+    "without an expert": (lambda tensors: tensors.pop(EXPERT), "lacks .*experts.3.up_proj"),
+    "without a dense tensor": (lambda tensors: tensors.pop("talker.codec_head.weight"), "lacks talker.codec_head"),
+    "fused differently": (
+        lambda tensors: tensors.update({EXPERT: tensors[EXPERT][:32].contiguous()}),
+        "experts.3.up_proj.weight is of size",
+    ),
+}
+
+
+@pytest.mark.parametrize("flaw", BAD)
+def test_a_bad_checkpoint_is_refused_with_what_it_lacks(flaw, checkpoint, tmp_path):
+    change, sentence = BAD[flaw]
+    _spoil(checkpoint, change)
+    with pytest.raises(OmniError, match=sentence):
+        Qwen3OmniEngine.open(str(checkpoint), device="cpu", slabs=tmp_path)
+
+
+def test_a_checkpoint_that_is_cut_off_is_refused(checkpoint, tmp_path):
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(OmniError, match="cannot be read; fetch the checkpoint again"):
+        Qwen3OmniEngine.open(str(checkpoint), device="cpu", slabs=tmp_path)
+
+
+def test_a_model_of_another_kind_is_refused(checkpoint, tmp_path):
+    (checkpoint / "config.json").write_text(json.dumps({"model_type": "qwen3_moe", "architectures": []}))
+    with pytest.raises(OmniError, match="qwen3_moe, and this engine runs Qwen3-Omni"):
+        Qwen3OmniEngine.open(str(checkpoint), device="cpu", slabs=tmp_path)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(OmniError, match="no config.json"):
+        Qwen3OmniEngine.open(str(tmp_path), device="cpu")
+
+
+def test_a_model_that_cannot_be_fetched_is_named(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(OmniError, match="no-body/no-model is no folder"):
+        Qwen3OmniEngine.open("no-body/no-model", device="cpu")
+
+
+@pytest.mark.parametrize(("memory", "sentence"), [("1MB", "would do"), ("plenty", "no amount of memory")])
+def test_a_memory_that_cannot_work_is_refused_with_one_that_does(memory, sentence, tiny_omni, slabs):
+    with pytest.raises(OmniError, match=sentence):
+        Qwen3OmniEngine.open(str(tiny_omni), device="cpu", memory=memory, slabs=slabs)
+
+
+def test_the_settings_open_it_in_the_memory_that_is_planned(tiny_omni, tmp_path, omni_samples):
+    """In bfloat16 with its linears in 4 bits, as it is hosted on a CPU."""
+    engine = open_engine(Settings(engine="qwen3-omni", model=str(tiny_omni), memory="1.2GB", root=tmp_path))
+    assert engine.experts.budget == engine.experts.most_bytes
+    assert list(tmp_path.glob("experts/*.slab"))
+    events = engine.reply(asked(omni_samples, ("Hello", "picture")), Wish(frozenset({"speech"}), max_tokens=6, seed=1))
+    assert any(isinstance(event, SpeechChunk) for event in events)
