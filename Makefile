@@ -1,4 +1,4 @@
-# make run | test | lint | train | exam | bench | figures | gpu
+# make run | test | lint | train | exam | bench | bench-experts | figures | gpu
 # Everything happens in .venv, which is made once and refreshed when a requirements file changes.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := 2.13.0
 
-.PHONY: run test lint browser train exam bench figures gpu
+.PHONY: run test lint browser train exam bench bench-experts figures gpu
 
 run: $(VENV)/run.stamp
 	$(PY) app.py $(ARGS)
@@ -34,6 +34,10 @@ exam: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	$(PY) -m omni.bench $(ARGS)
 
+bench-experts: $(VENV)/bench.stamp
+	$(PY) -m omni.bench.policies
+	$(PY) -m omni.bench.experts $(ARGS)
+
 figures: $(VENV)/run.stamp
 	$(PY) -m omni.figures $(ARGS)
 
@@ -53,4 +57,8 @@ $(VENV)/run.stamp: $(PY) requirements.txt
 
 $(VENV)/test.stamp: $(VENV)/run.stamp requirements-test.txt
 	$(PY) -m pip install -r requirements-test.txt
+	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/test.stamp requirements-bench.txt
+	$(PY) -m pip install -r requirements-bench.txt
 	@touch $@

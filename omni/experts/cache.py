@@ -34,6 +34,14 @@ class BudgetError(ValueError):
     """A budget that cannot work; the text names the one that would."""
 
 
+def too_little(budget: int, least: int) -> BudgetError:
+    """Why ``budget`` bytes are refused where ``least`` would do, rounded so that what is named really does."""
+    return BudgetError(
+        f"{budget // 10**5 / 10:.1f} MB for experts are too little: those that one token needs in one layer take "
+        f"{-(-least // 10**5) / 10:.1f} MB"
+    )
+
+
 @dataclass(eq=False)
 class Slot:
     """Room for one expert. ``operand`` is the kernel's view of it, ``coming`` the last fetch until it is waited for."""
@@ -65,8 +73,11 @@ class SlotCache:
         stats: PoolStats,
         least: int,
         arrive: Callable[[object], None] = lambda _: None,
+        asked: Callable[[Fill], Fill] = lambda fill: fill,
     ):
-        self.fill, self.make_memory, self.prepare, self.arrive = fill, make_memory, prepare, arrive
+        """``asked`` is called by the thread that asks for an expert, and may tell ``fill`` what that thread knows."""
+        self.fill, self.make_memory, self.prepare = fill, make_memory, prepare
+        self.arrive, self.asked = arrive, asked
         self.slot_bytes, self.policy, self.stats = slot_bytes, policy, stats
         self.least, self.most = least, stats.layers * stats.experts
         self.target = 0
@@ -104,13 +115,14 @@ class SlotCache:
         """
         count = min(self.most, budget // self.slot_bytes)
         if count < self.least:
-            raise BudgetError(
-                f"{budget / 1e6:.1f} MB are too little: the experts that one token needs in one layer take "
-                f"{self.least * self.slot_bytes / 1e6:.1f} MB"
-            )
+            raise too_little(budget, self.least * self.slot_bytes)
         with self._lock:
+            self._own_process()
             self.target = count
             self._shrink()
+            while self._oversized and (coming := self._unclaimed()):  # what nobody waits for is in the way for a moment
+                wait_for(coming, return_when=FIRST_COMPLETED)
+                self._shrink()
 
     def _size(self) -> int:
         return sum(len(slots) for slots in self._chunks.values())
@@ -141,7 +153,7 @@ class SlotCache:
     def _give_back(self, number: int) -> None:
         """Let go of a chunk's memory. A GPU's is used by others at once: no copy into it may be under way then."""
         for slot in self._chunks.pop(number):
-            if slot.coming is not None and not slot.coming.cancelled() and slot.coming.exception() is None:
+            if (coming := slot.coming) and coming.done() and not coming.cancelled() and coming.exception() is None:
                 self.arrive(slot.coming.result())
             self._empty(slot)
         self._free = [slot for slot in self._free if slot.chunk != number]
@@ -163,7 +175,7 @@ class SlotCache:
         """
         with self._lock:
             self._own_process()
-            there = [self._slots.get(key) for key in keys]
+            there = [self._standing(key) for key in keys]
             for slot in there:  # pin the hits first: no miss shall take their place
                 if slot is not None:
                     slot.pins += 1
@@ -231,6 +243,15 @@ class SlotCache:
             slot.coming = None
         return slot.operand
 
+    def _standing(self, key: Key) -> Slot | None:
+        """The slot of ``key``; none where its fetch failed and nobody waited for it, so that it is tried again."""
+        slot = self._slots.get(key)
+        if slot is None or slot.pins or slot.coming is None or not slot.coming.done() or not slot.coming.exception():
+            return slot
+        slot.coming = None
+        self._empty(slot)
+        return None
+
     def _count(self, key: Key, slot: Slot | None) -> None:
         """``key`` was asked for, and was or was not there."""
         counts = self.stats.at(key[0])
@@ -245,7 +266,8 @@ class SlotCache:
     def _fetch(self, key: Key, spared: Container[Key] | None = None) -> Slot:
         """A slot in which the expert of ``key`` is on its way; see ``_take_slot``."""
         slot = self._take_slot(spared)
-        slot.coming = self._readers.submit(self.fill, key, slot.memory)  # where this fails, nobody has the slot
+        fill = self.asked(self.fill)
+        slot.coming = self._readers.submit(fill, key, slot.memory)  # where this fails, nobody has the slot
         slot.key = key
         self._slots[key] = slot
         self.policy.pass_by(key)
@@ -265,12 +287,16 @@ class SlotCache:
             self._free += self._new_chunk(count)
             return self._free.pop()
         while (key := self.policy.victim(_Busy(self._slots, spared or ()))) is None:
-            coming = [slot.coming for slot in self._slots.values() if not slot.pins]
+            coming = self._unclaimed()
             if spared is not None or not coming:
                 raise BudgetError(f"all {self.target} experts in memory are in use at once")
             wait_for(coming, return_when=FIRST_COMPLETED)
         self._empty(self._slots[key])
         return self._free.pop()
+
+    def _unclaimed(self) -> list[Future]:
+        """The fetches under way that nobody asked for yet."""
+        return [slot.coming for slot in self._slots.values() if not slot.pins and _busy(slot)]
 
     def _empty(self, slot: Slot) -> None:
         """Make a slot free, its expert forgotten."""

@@ -143,6 +143,9 @@ class Packed:
     def __init__(self):
         self.product = packed_product()
 
+    def __reduce__(self):
+        return Packed, ()  # a function out of a library can be neither copied nor sent
+
     def slot_bytes(self, shape: Record) -> int:
         return shape.record_bytes
 
@@ -164,7 +167,7 @@ class Packed:
 
     def apply(self, x: Tensor, operand: PackedHalf, out: Tensor) -> None:
         tokens = x.shape[0]
-        if tokens > FUSED_TOKENS:
+        if not 0 < tokens <= FUSED_TOKENS:  # of none, the kernel divides by their number
             packed = record.from_tiles(operand.packed)
             absmax = operand.absmax.T.float().contiguous().view(-1)
             torch.mm(x, _floats(packed, absmax, operand.matrix, self.dtype).T, out=out)

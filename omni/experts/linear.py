@@ -32,6 +32,7 @@ class FourBitLinear(nn.Module):
         self.bias = linear.bias
         self.operand: object = None
 
+    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features), in the dtype of ``x``."""
         if self.operand is None or self.operand_of != self.slot.data_ptr():  # it was moved

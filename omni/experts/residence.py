@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from omni.experts.cache import BudgetError, Fill, Key, SlotCache
+from omni.experts.cache import READERS, Fill, Key, SlotCache, too_little
 from omni.experts.forward import Foresight, LayerExperts
 from omni.experts.kernels import Kernel
 from omni.experts.policy import make_policy
@@ -101,10 +102,7 @@ class Experts:
         BudgetError, and changes nothing, where a pool could not hold the experts that one token needs in one layer.
         """
         if budget < self.least_bytes:
-            raise BudgetError(
-                f"{budget / 1e6:.1f} MB for experts are too little: what one token needs in one layer takes "
-                f"{self.least_bytes / 1e6:.1f} MB"
-            )
+            raise too_little(budget, self.least_bytes)
         weights = [shares[held.pool.name] if shares else held.most_bytes for held in self.pools]
         dealt = dealt_out(budget, weights, self.pools)
         order = sorted(range(len(dealt)), key=lambda i: dealt[i] - self.pools[i].budget)
@@ -141,21 +139,24 @@ class Experts:
 
         stats = PoolStats(layers, pool.experts)
 
-        def make(fill: Fill, memory, slot_bytes: int, counted: PoolStats, prepare, arrive) -> SlotCache:
-            return SlotCache(fill, memory, prepare, slot_bytes, make_policy(policy, layers), counted, top_k, arrive)
+        def make(fill: Fill, memory, slot_bytes: int, counted: PoolStats, prepare, **hooks) -> SlotCache:
+            return SlotCache(fill, memory, prepare, slot_bytes, make_policy(policy, layers), counted, top_k, **hooks)
 
         if self.device.type != "cuda":
             fill = self._from_file(number, kernel)
-            cache = make(fill, _ram, slot_bytes, stats, prepare, lambda _: None)
+            cache = make(fill, _ram, slot_bytes, stats, prepare)
             below = None
         else:
             below_stats = PoolStats(layers, pool.experts)
             record_bytes = pool.shape.record_bytes
             read = self._reader(number)
-            below = make(read, _ram, record_bytes, below_stats, lambda memory: memory, lambda _: None)
+            below = make(read, _ram, record_bytes, below_stats, lambda memory: memory)
             ring = Ring(record_bytes, self.device)
             fill = _from_ram(below, ring, kernel, pool.shape)
-            cache = make(fill, self._device_memory, slot_bytes, stats, prepare, ring.arrive)
+            cache = make(
+                fill, ring.room, slot_bytes, stats, prepare,
+                arrive=ring.arrive, asked=lambda fill: partial(fill, after=ring.mark()),
+            )  # fmt: skip
         routing = RoutingLog(layers, pool.experts)
         return HeldPool(pool, kernel, top_k, cache, below, stats, routing, Foresight())
 
@@ -188,13 +189,13 @@ def _ram(size: int) -> Tensor:
 
 
 def _from_ram(below: SlotCache, ring: Ring, kernel: Kernel, shape: ExpertShape) -> Fill:
-    """Bring a record from the tier in RAM to the GPU, over a pinned stage."""
+    """Bring a record from the tier in RAM to the GPU, over a pinned stage, once the GPU has come to ``after``."""
 
-    def fill(key: Key, memory: Tensor) -> object:
+    def fill(key: Key, memory: Tensor, after: torch.cuda.Event) -> object:
         [slot] = below.acquire([key])
         try:
             below.wait(slot)
-            return ring.send(slot.memory, memory, kernel, shape)
+            return ring.send(slot.memory, memory, kernel, shape, after)
         finally:
             below.release([slot])
 
@@ -206,7 +207,8 @@ def _deal(caches: Sequence[SlotCache], budget: int | None) -> None:
     everything = sum(cache.most * cache.slot_bytes for cache in caches)
     share = 1.0 if budget is None else min(1.0, budget / everything)
     for cache in caches:
-        cache.resize(max(cache.least * cache.slot_bytes, int(share * cache.most) * cache.slot_bytes))
+        least = max(cache.least, READERS)  # each reader of the tier above holds one
+        cache.resize(max(least, int(share * cache.most)) * cache.slot_bytes)
 
 
 def dealt_out(budget: int, weights: Sequence[float], pools: Sequence[HeldPool]) -> list[int]:

@@ -51,11 +51,11 @@ class Ring:
         return torch.cuda.current_stream(self._ready().device).record_event()
 
     def send(
-        self, record: Tensor, memory: Tensor, kernel: Kernel, shape: Record, after: torch.cuda.Event | None = None
+        self, record: Tensor, memory: Tensor, kernel: Kernel, shape: Record, after: torch.cuda.Event
     ) -> torch.cuda.Event:
         """Copy a record (bytes,) in RAM to ``memory`` on the GPU; the event that says when it is there.
 
-        The copy waits for ``after``, without it for what the default stream was given. Any thread may send.
+        The copy waits for ``after``. Any thread may send.
         """
         stream = self._ready()
         stage, sent = self._stages.get()
@@ -64,7 +64,7 @@ class Ring:
                 sent.synchronize()  # the stage is still being emptied
             with torch.inference_mode(), torch.cuda.stream(stream):  # a slot may have been made in inference mode
                 stage.copy_(record)
-                stream.wait_event(after or torch.cuda.default_stream(stream.device).record_event())
+                stream.wait_event(after)
                 kernel.settle(stage, memory, shape)
                 sent = stream.record_event()
         finally:

@@ -96,7 +96,7 @@ class RoutingLog:
 
     def note(self, layer: int, chosen: list[list[int]]) -> None:
         """A layer sent its tokens to ``chosen``, (T, k) experts."""
-        if not self.on or (layer and not self.steps):  # opened in the middle of a forward pass
+        if not self.on or not chosen or (layer and not self.steps):  # or opened in the middle of a forward pass
             return
         labels = self.labels if self.labels is not None and len(self.labels) == len(chosen) else [0] * len(chosen)
         for label, experts in zip(labels, chosen, strict=True):

@@ -64,9 +64,7 @@ def skeleton(folder: Path) -> PrimerForCausalLM:
         return PrimerForCausalLM(PrimerConfig.from_pretrained(folder))
 
 
-def load(
-    folder: Path, dtype: torch.dtype = torch.float32, model: PrimerForCausalLM | None = None
-) -> PrimerForCausalLM:
+def load(folder: Path, dtype: torch.dtype = torch.float32, model: PrimerForCausalLM | None = None) -> PrimerForCausalLM:
     """The model in ``folder``, its weights unpacked to ``dtype``, ready to run. Raises OSError where it is missing.
 
     A ``model`` that is given is a skeleton, perhaps with parts taken out; only what it still has is read.

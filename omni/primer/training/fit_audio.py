@@ -44,17 +44,43 @@ LEARNING_RATE, ADAM_RATE = 0.01, 1.5e-3
 VOICED = 0.6  # periodicity from which a row counts as voiced
 CHECKPOINT_S, EVALUATE_S = 120, 300
 PHONEMES = (
-    "", "other", "_", "p b t d k g f v T D s z S Z h m n N l r j w tS dZ", "@ @2 3 3: a aa a# A: A@ A E e i i: I I2 0 O"
-    " O: O@ o@ oU V u u: U eI aI aU OI e@ i@ i@3 U@ aI@ aI3 @L @5 VR I# t# t2 ; ? x l# r- n- C u@ e: o: 02 E2 _: _!"
+    "",
+    "other",
+    "_",
+    "p b t d k g f v T D s z S Z h m n N l r j w tS dZ",
+    "@ @2 3 3: a aa a# A: A@ A E e i i: I I2 0 O"
+    " O: O@ o@ oU V u u: U eI aI aU OI e@ i@ i@3 U@ aI@ aI3 @L @5 VR I# t# t2 ; ? x l# r- n- C u@ e: o: 02 E2 _: _!",
 )
 PHONEME_ID = {label: i for i, label in enumerate(PHONEMES[:3] + tuple(" ".join(PHONEMES[3:]).split()))}
 SENTENCES = (
-    "a {x} above a {y} on {c}", "what do you see ?", "two {c} balls left of a {x}", "the {x} moves {m}", "hello there",
-    "a {c} {x} on the left", "how many {x} are there ?", "there are {n} of them", "what is {n} plus {n} ?", "yes", "no",
-    "where is the {x} ?", "the {x} is right of the {y}", "make it {c}", "now say it", "move it {m}", "good morning",
-    "show me a {x} and a {y}", "i do not know that yet", "one day a {c} {x} met a {y} .", "thank you very much",
-    "play a high {t}", "is the {x} bigger than the {y} ?", "{n} and {n} make {n}", "they were happy and went home .",
-    "i see a small {c} {x} in the middle", "this is a {x} , not a {y}", "i can hear a {t} and the word {x}",
+    "a {x} above a {y} on {c}",
+    "what do you see ?",
+    "two {c} balls left of a {x}",
+    "the {x} moves {m}",
+    "hello there",
+    "a {c} {x} on the left",
+    "how many {x} are there ?",
+    "there are {n} of them",
+    "what is {n} plus {n} ?",
+    "yes",
+    "no",
+    "where is the {x} ?",
+    "the {x} is right of the {y}",
+    "make it {c}",
+    "now say it",
+    "move it {m}",
+    "good morning",
+    "show me a {x} and a {y}",
+    "i do not know that yet",
+    "one day a {c} {x} met a {y} .",
+    "thank you very much",
+    "play a high {t}",
+    "is the {x} bigger than the {y} ?",
+    "{n} and {n} make {n}",
+    "they were happy and went home .",
+    "i see a small {c} {x} in the middle",
+    "this is a {x} , not a {y}",
+    "i can hear a {t} and the word {x}",
     "{r} {r} {r}",
 )
 WORDS = {

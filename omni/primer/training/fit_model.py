@@ -255,9 +255,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     config = PrimerConfig(**SIZES[arguments.size])
-    trainer = Trainer(
-        config, arguments.out, arguments.minutes, arguments.device, arguments.start_from, arguments.renew
-    )
+    trainer = Trainer(config, arguments.out, arguments.minutes, arguments.device, arguments.start_from, arguments.renew)
     trainer.run(arguments.tokens, arguments.micro, arguments.workers)
 
 

@@ -47,21 +47,44 @@ class Spoken:
 SPEAKERS = (Voice("ada", "en-us+f2", 155, 55, 50), Voice("ben", "en-us+m3", 155, 40, 50))
 TRAIN_VOICES = SPEAKERS + tuple(
     Voice(f"train{i:02d}", *row)
-    for i, row in enumerate((
-        ("en-us", 150, 50, 50), ("en-us+m1", 140, 45, 60), ("en-us+m2", 165, 35, 40), ("en-us+m4", 175, 55, 50),
-        ("en-us+m5", 150, 40, 70), ("en-us+m6", 185, 50, 50), ("en-us+f1", 150, 50, 50), ("en-us+f3", 170, 60, 60),
-        ("en-us+f4", 140, 50, 40), ("en", 160, 45, 50), ("en+m3", 130, 35, 60), ("en+m7", 170, 50, 50),
-        ("en+f2", 145, 60, 60), ("en+f5", 180, 45, 50), ("en-gb-scotland", 155, 50, 50),
-        ("en-gb-scotland+f1", 165, 55, 40), ("en-029", 160, 45, 60), ("en-029+f4", 150, 55, 50),
-        ("en-gb-x-rp+m2", 175, 40, 50), ("en-gb-x-rp+f3", 135, 65, 50), ("en-us+klatt", 150, 40, 50),
-        ("en-us+klatt2", 165, 50, 60), ("en+klatt3", 155, 55, 50), ("en-us+steph", 160, 50, 50),
-        ("en-us+john", 150, 40, 50), ("en+linda", 160, 55, 50),
-    ))
+    for i, row in enumerate(
+        (
+            ("en-us", 150, 50, 50),
+            ("en-us+m1", 140, 45, 60),
+            ("en-us+m2", 165, 35, 40),
+            ("en-us+m4", 175, 55, 50),
+            ("en-us+m5", 150, 40, 70),
+            ("en-us+m6", 185, 50, 50),
+            ("en-us+f1", 150, 50, 50),
+            ("en-us+f3", 170, 60, 60),
+            ("en-us+f4", 140, 50, 40),
+            ("en", 160, 45, 50),
+            ("en+m3", 130, 35, 60),
+            ("en+m7", 170, 50, 50),
+            ("en+f2", 145, 60, 60),
+            ("en+f5", 180, 45, 50),
+            ("en-gb-scotland", 155, 50, 50),
+            ("en-gb-scotland+f1", 165, 55, 40),
+            ("en-029", 160, 45, 60),
+            ("en-029+f4", 150, 55, 50),
+            ("en-gb-x-rp+m2", 175, 40, 50),
+            ("en-gb-x-rp+f3", 135, 65, 50),
+            ("en-us+klatt", 150, 40, 50),
+            ("en-us+klatt2", 165, 50, 60),
+            ("en+klatt3", 155, 55, 50),
+            ("en-us+steph", 160, 50, 50),
+            ("en-us+john", 150, 40, 50),
+            ("en+linda", 160, 55, 50),
+        )
+    )
 )
 HELDOUT_VOICES = (
-    Voice("exam0", "en-us+michael", 158, 45, 55), Voice("exam1", "en-us+belinda", 148, 52, 50),
-    Voice("exam2", "en-us+m8", 172, 42, 50), Voice("exam3", "en+anika", 162, 50, 50),
-    Voice("exam4", "en+max", 144, 48, 60), Voice("exam5", "en-us+alicia", 168, 50, 45),
+    Voice("exam0", "en-us+michael", 158, 45, 55),
+    Voice("exam1", "en-us+belinda", 148, 52, 50),
+    Voice("exam2", "en-us+m8", 172, 42, 50),
+    Voice("exam3", "en+anika", 162, 50, 50),
+    Voice("exam4", "en+max", 144, 48, 60),
+    Voice("exam5", "en-us+alicia", 168, 50, 45),
 )
 FLITE_VOICES = ("slt", "rms", "kal16")  # codec training only: flite tells no word times
 _VOICES = {voice.name: voice for voice in TRAIN_VOICES + HELDOUT_VOICES}
@@ -73,9 +96,14 @@ class _Id(ctypes.Union):
 
 class _Event(ctypes.Structure):
     _fields_ = [
-        ("type", ctypes.c_int), ("unique_identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p), ("id", _Id),
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
     ]
 
 

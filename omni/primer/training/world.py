@@ -43,13 +43,25 @@ PLURALS = {"fish": "fish", "butterfly": "butterflies", "strawberry": "strawberri
 PLURALS |= {"octopus": "octopuses", "fox": "foxes", "cactus": "cactuses"}
 NUMBERS = ("zero", "one", "two", "three", "four")
 BACKGROUNDS = {
-    "white": (245, 245, 242), "black": (24, 24, 28), "gray": (140, 142, 146), "green": (70, 160, 84),
-    "blue": (62, 110, 205), "yellow": (244, 212, 84), "pink": (246, 160, 190), "brown": (130, 88, 58),
+    "white": (245, 245, 242),
+    "black": (24, 24, 28),
+    "gray": (140, 142, 146),
+    "green": (70, 160, 84),
+    "blue": (62, 110, 205),
+    "yellow": (244, 212, 84),
+    "pink": (246, 160, 190),
+    "brown": (130, 88, 58),
 }
 POSITIONS = {  # row and column of the 3 x 3 grid
-    "at the top left": (0, 0), "at the top": (0, 1), "at the top right": (0, 2),
-    "at the left": (1, 0), "in the middle": (1, 1), "at the right": (1, 2),
-    "at the bottom left": (2, 0), "at the bottom": (2, 1), "at the bottom right": (2, 2),
+    "at the top left": (0, 0),
+    "at the top": (0, 1),
+    "at the top right": (0, 2),
+    "at the left": (1, 0),
+    "in the middle": (1, 1),
+    "at the right": (1, 2),
+    "at the bottom left": (2, 0),
+    "at the bottom": (2, 1),
+    "at the bottom right": (2, 2),
 }
 RELATIONS = ("above", "below", "left of", "right of")
 OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}

@@ -1,0 +1,22 @@
+"""A transformers model as a function of one token, its cache growing from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+
+def decoder(model: nn.Module) -> Callable[[int], float]:
+    """One decode step of ``model`` on the CPU for ``omni.bench.peers.steps.timed``."""
+    cache = DynamicCache(config=model.config)
+    model.eval()
+
+    @torch.inference_mode()
+    def step(token: int) -> float:
+        logits = model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True).logits
+        return logits.max().item()
+
+    return step
