@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "omni/primer/weights/README.md")
+DOCUMENTS = ("README.md", "omni/primer/weights/README.md", "omni/bench/README.md")
 EXAM = Path("omni/primer/weights/exam.json")
 RESULTS = Path("omni/bench/results")
 _BLOCK = re.compile(r"(<!-- figures:([\w-]+) -->\n).*?(<!-- /figures -->)", re.DOTALL)

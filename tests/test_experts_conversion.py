@@ -511,3 +511,11 @@ def test_the_bar_in_the_terminal_ends_full(checkpoint, tmp_path, capsys):
         progress=terminal_progress("experts"),
     )
     assert "experts: 100%" in capsys.readouterr().err
+
+
+def test_weights_of_the_same_sizes_are_another_model_once_they_were_trained_on(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder, value in ((before, 0.0), (after, 1e-3)):
+        folder.mkdir()
+        save_file({"weight": torch.full((512, 512), value)}, folder / "model.safetensors")
+    assert identity_of(before) != identity_of(after)

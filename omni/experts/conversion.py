@@ -23,6 +23,7 @@ from omni.experts import nf4, record
 from omni.experts.record import ExpertShape, Layout, Matrix
 from omni.experts.slab import Key, Pool, Slab, SlabError, SlabWriter
 
+SAMPLES = 64  # pages of each file that tell one state of the weights from another
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DTYPES = ("BF16", "F16", "F32")
@@ -276,9 +277,9 @@ def _write_missing(writer: SlabWriter, fill: Callable[[Key, Tensor], None], prog
 
 
 def identity_of(checkpoint: Path) -> str:
-    """A hash of what a checkpoint is: config.json, and the name, size and header of each safetensors file.
+    """A hash of what a checkpoint is: config.json, and the name, size, header and samples of each safetensors file.
 
-    Does not read the weights: a file of the same header and size counts as the same.
+    Reads SAMPLES pages of the weights, evenly spread, so that weights trained on are told from those before.
     """
     digest = hashlib.sha256()
     config = Path(checkpoint) / "config.json"
@@ -292,6 +293,9 @@ def identity_of(checkpoint: Path) -> str:
                 file.seek(0)
                 header = file.read(8)
                 header += file.read(min(size, int.from_bytes(header, "little")))
+                for sample in range(SAMPLES):
+                    file.seek(size * sample // SAMPLES)
+                    header += file.read(record.PAGE)
         except OSError as error:
             raise SlabError(f"{Path(checkpoint) / name} is missing; fetch the checkpoint again.") from error
         digest.update(f"\n{name} {size}\n".encode() + header)
