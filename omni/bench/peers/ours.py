@@ -41,7 +41,8 @@ def run(
     if budget is not None:
         trace = [[(layer, e) for e in chosen] for step in held.routing.steps for layer, chosen in enumerate(step)]
         counts = held.stats.total()
-        answer |= {"hit_rate": counts.hit_rate, "belady_hit_rate": belady(trace, held.cache.target).rate}
+        kept = (counts.hits - counts.prefetched) / max(1, counts.hits + counts.misses)  # Belady fetches nothing ahead
+        answer |= {"hit_rate": kept, "belady_hit_rate": belady(trace, held.cache.target).rate}
         answer |= {"stalled_s": counts.stalled, "read_gb": counts.bytes_read / 1e9, "foresight": held.foresight.on}
     return answer
 
