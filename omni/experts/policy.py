@@ -15,7 +15,7 @@ from dataclasses import dataclass
 Key = Hashable  # (layer, expert)
 Entry = tuple[float, int, Key]  # worth, number of the use, key
 Trace = Sequence[Sequence[Key]]  # what was needed at once, one layer of one step after the other
-HALF_LIFE = 6  # tokens after which a use counts half: never behind LRU, and better where experts are used unevenly
+HALF_LIFE = 6  # tokens after which a use counts half: the best on made-up traces with a Zipf-like skew
 
 
 class Policy:
@@ -109,7 +109,7 @@ class ReuseDistance(Policy):
 
 
 POLICIES = ("lru", "lfu", "reuse")
-DEFAULT = "lfu"  # omni/bench/README.md has the comparison
+DEFAULT = "lru"  # the best on recorded routing: omni/bench/README.md has the comparison
 
 
 def make_policy(name: str, layers: int) -> Policy:
