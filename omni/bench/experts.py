@@ -223,7 +223,8 @@ def main(words: list[str] | None = None) -> None:
         bench.write(name for arm in arms for name in arm.needs)
         kept = rounds(bench, arms, arguments.rounds)
     log.info("load after: %s", os.getloadavg())
-    rows = figures(kept, shape, "python -m omni.bench.experts")
+    sizes = f"--layers {shape.layers} --rounds {arguments.rounds} --steps {arguments.steps}"
+    rows = figures(kept, shape, f"python -m omni.bench.experts {sizes}")
     for row in rows:
         log.info("%-26s %8.2f %s %s %s", row.name, row.value, row.unit, row.target, "missed" if row.missed else "")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

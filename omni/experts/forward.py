@@ -9,7 +9,7 @@ answer is the same, bit by bit, whatever is in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -181,7 +181,6 @@ def _look_ahead(bound: LayerExperts, x: Tensor) -> None:
     bound.cache.prefetch([(bound.layer + 1, expert) for expert in guess])
 
 
-def register() -> Callable:
+def register() -> None:
     """Have transformers know the function under IMPLEMENTATION; once or many times."""
     ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, experts_forward)
-    return experts_forward

@@ -178,8 +178,8 @@ def load_model(
 
     ``checkpoint`` is a folder of safetensors, or a repository on the hub (``revision`` among the ``options``, which go
     to ``from_pretrained``). The slab is made beside it, or in ``folder``. With ``four_bit_dense`` the linear layers
-    outside of heads, routers and encoders are kept in 4 bits too. Raises OSError, ValueError (UnsupportedLayout,
-    BudgetError) or SlabError, each with a sentence.
+    that each token reads, the head among them, are kept in 4 bits too; see ``pack_linears``. Raises OSError, ValueError
+    (UnsupportedLayout, BudgetError) or SlabError, each with a sentence.
     """
     device = torch.device(device)
     source = _local(checkpoint, options.pop("revision", None))

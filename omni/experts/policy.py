@@ -108,6 +108,17 @@ class ReuseDistance(Policy):
         return before
 
 
+class Belady(Policy):
+    """What is needed again last leaves (Belady, IBM Systems Journal 1966): for the one trace it was told."""
+
+    def __init__(self, trace: Trace):
+        super().__init__()
+        self._ahead = _next_uses(trace)
+
+    def worth(self, key: Key) -> float:
+        return -self._ahead[self.clock][key]
+
+
 POLICIES = ("lru", "lfu", "reuse")
 DEFAULT = "lru"  # the best on recorded routing: omni/bench/README.md has the comparison
 
@@ -159,41 +170,8 @@ def replay(trace: Trace, capacity: int, policy: Policy) -> Replay:
 
 
 def belady(trace: Trace, capacity: int) -> Replay:
-    """The most hits that any policy can have: what is needed again last leaves (Belady, IBM Systems Journal 1966)."""
-    ahead = _next_uses(trace)
-    residents: dict[Key, float] = {}  # key -> the group that needs it next
-    heap: list[tuple[float, int, Key]] = []
-    hits = misses = order = 0
-    for index, group in enumerate(trace):
-        _must_fit(group, capacity)
-        busy = set(group)
-        for key in sorted(busy, key=lambda key: key not in residents):
-            if key in residents:
-                hits += 1
-            else:
-                misses += 1
-                if len(residents) >= capacity:
-                    del residents[_farthest(heap, residents, busy)]
-            residents[key] = ahead[index][key]
-            order += 1
-            heapq.heappush(heap, (-residents[key], order, key))
-    return Replay(hits, misses)
-
-
-def _farthest(heap: list, residents: dict[Key, float], busy: Container[Key]) -> Key:
-    """The resident, not busy, that is needed again last."""
-    kept, found = [], None
-    while found is None:
-        entry = heapq.heappop(heap)
-        if residents.get(entry[2]) != -entry[0]:
-            continue
-        if entry[2] in busy:
-            kept.append(entry)
-        else:
-            found = entry[2]
-    for entry in kept:
-        heapq.heappush(heap, entry)
-    return found
+    """The most hits that any policy can have; see Belady."""
+    return replay(trace, capacity, Belady(trace))
 
 
 def _next_uses(trace: Trace) -> list[dict[Key, float]]:

@@ -180,9 +180,6 @@ class Experts:
 
         return fill
 
-    def _device_memory(self, size: int) -> Tensor:
-        return torch.empty(size, dtype=torch.uint8, device=self.device)
-
 
 def _ram(size: int) -> Tensor:
     return torch.empty(size, dtype=torch.uint8)

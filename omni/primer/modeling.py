@@ -89,7 +89,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 def few_operations_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMS norm of (..., N) in three operations instead of six: for one token the number of operations is what counts.
+    """RMS norm of (..., N) in fewer operations than torch takes: for one token their number is what counts.
 
     Equal to ``F.rms_norm`` within float32 rounding: eps bounds the length where the latter adds it to the square.
     """
