@@ -23,16 +23,6 @@ def test_decoding_with_the_cache_equals_one_pass():
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_a_row_with_hidden_places_equals_the_row_alone():
-    model, ids = tiny_model(), _ids(2, 8)
-    alone = model(ids[1:, 3:], positions=torch.arange(5.0)[None, :, None].expand(1, 5, 3)).logits
-    cache = KeyValueCache(model.config, 2, 8, model.lm_head.weight)
-    cache.hidden = [0, 3]
-    positions = torch.arange(8.0)[None, :, None].expand(2, 8, 3) - torch.tensor([0.0, 3.0])[:, None, None]
-    together = model(ids, positions=positions, cache=cache).logits
-    torch.testing.assert_close(together[1:, 3:], alone, rtol=1e-4, atol=1e-4)
-
-
 def test_one_token_takes_the_same_way_through_the_experts_as_many():
     experts = tiny_model().model.layers[1].mlp
     x = torch.randn(6, 64, generator=torch.Generator().manual_seed(2))

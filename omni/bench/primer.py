@@ -18,6 +18,7 @@ from omni.engines.primer import PrimerEngine
 from omni.events import Finished, Usage
 from omni.primer import shipping, vocabulary
 from omni.primer.modeling import MLP, KeyValueCache, MoE, PrimerForCausalLM
+from omni.primer.stepping import Stepper
 
 CONTEXT = 200  # tokens in the cache while a step is measured
 ROUNDS = 300
@@ -61,14 +62,13 @@ def step_overhead(model: PrimerForCausalLM, plain: PrimerForCausalLM) -> float:
     """Seconds of a decode step as the page runs it over those of its bare products, all of ``plain``'s in float32."""
     cache = KeyValueCache(model.config, 1, CONTEXT + 1, model.lm_head.weight)
     model.model(torch.zeros(1, CONTEXT, dtype=torch.long), cache=cache)
-    token, position = torch.tensor([[7]]), torch.full((1, 1, 3), float(CONTEXT))
+    take, position = Stepper(model.model, cache), (float(CONTEXT),) * 3
     weights = matrices(plain)
     inputs = [torch.randn(1, weight.shape[1]) for weight in weights]
 
     def step() -> None:
         cache.length = CONTEXT
-        hidden = model.model(token, position, cache).last_hidden_state
-        model.head(hidden[0, -1], vocabulary.GROUPS["audio"])
+        model.head(take(7, position), vocabulary.GROUPS["audio"])
 
     def products() -> None:
         for x, weight in zip(inputs, weights, strict=True):

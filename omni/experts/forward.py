@@ -108,21 +108,22 @@ def _decode(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[int]
         if not cache.complete:
             _look_ahead(bound, x)
         raised = x.new_empty(len(chosen), 2 * shape.inner)
-        late = []
-        for slot, row in zip(slots, raised.split(1), strict=True):
-            if slot.coming is not None and not slot.coming.done():
-                late.append((slot, row))
-            else:
+        if any(slot.coming is not None for slot in slots):
+            for slot, row in sorted(zip(slots, raised.split(1), strict=True), key=_is_late):
                 kernel.apply(x, cache.wait(slot)[0], row)
-        for slot, row in late:
-            kernel.apply(x, cache.wait(slot)[0], row)
-        gated = module._apply_gate(raised)
+        else:
+            kernel.apply_each(x, [slot.operand[0] for slot in slots], raised)
         lowered = x.new_empty(len(chosen), shape.hidden)
-        for slot, row, out in zip(slots, gated.split(1), lowered.split(1), strict=True):
-            kernel.apply(row, slot.operand[1], out)
+        kernel.apply_each(module._apply_gate(raised), [slot.operand[1] for slot in slots], lowered)
     finally:
         cache.release(slots)
     return weights.float()[None] @ lowered.float()
+
+
+def _is_late(slot_and_row: tuple[Slot, Tensor]) -> bool:
+    """Whether an expert is still on its way."""
+    coming = slot_and_row[0].coming
+    return coming is not None and not coming.done()
 
 
 def _prefill(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[list[int]], weights: Tensor) -> Tensor:

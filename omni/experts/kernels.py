@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple, Protocol
 
@@ -47,6 +47,17 @@ class Kernel(Protocol):
     def apply(self, x: Tensor, operand, out: Tensor) -> None:
         """(T, columns) times a matrix (rows, columns), transposed, into ``out`` (T, rows)."""
 
+    def apply_each(self, x: Tensor, operands: Sequence, out: Tensor) -> None:
+        """Each row of (k, columns), or the only one, times a matrix of its own into its row of ``out`` (k, rows)."""
+
+
+class RowByRow:
+    """``apply_each`` by ``apply``."""
+
+    def apply_each(self, x: Tensor, operands: Sequence, out: Tensor) -> None:
+        for row, operand, made in zip(x.expand(len(operands), -1).split(1), operands, out.split(1), strict=True):
+            self.apply(row, operand, made)
+
 
 class Half(NamedTuple):
     """One matrix in a slot, ready to be multiplied: its bytes and block maxima, and for the packed kernel where."""
@@ -56,7 +67,7 @@ class Half(NamedTuple):
     absmax: Tensor
 
 
-class Unpacked:
+class Unpacked(RowByRow):
     """Each matrix to floats when it is used, by bitsandbytes where it is there, and forgotten."""
 
     layout: Layout = "rows"
@@ -96,7 +107,7 @@ def _levels(device: torch.device) -> Tensor:
     return torch.tensor(nf4.LEVELS, device=device)
 
 
-class Floats:
+class Floats(RowByRow):
     """Floats in the slot."""
 
     layout: Layout = "rows"
@@ -177,6 +188,13 @@ class Packed:
             tokens, rows, columns, x.data_ptr(), operand.packed_address, operand.absmax_address, out.data_ptr(),
             nf4.BLOCK, x.stride(0), out.stride(0),
         )  # fmt: skip
+
+    def apply_each(self, x: Tensor, operands: Sequence[PackedHalf], out: Tensor) -> None:
+        source, made, size = x.data_ptr(), out.data_ptr(), self.dtype.itemsize
+        step = x.stride(0) * size if len(x) > 1 else 0
+        for rows, columns, packed, absmax, *_ in operands:
+            self.product(1, rows, columns, source, packed, absmax, made, nf4.BLOCK, columns, rows)
+            source, made = source + step, made + rows * size
 
 
 def _floats(packed: Tensor, absmax: Tensor, matrix: Matrix, dtype: torch.dtype) -> Tensor:

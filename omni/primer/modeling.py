@@ -43,58 +43,43 @@ class PrimerOutput(ModelOutput):
 
 
 class KeyValueCache:
-    """Keys and values of all layers, (layers, B, kv heads, capacity, head dim), written in place.
+    """Keys and values of all layers, (layers, 2, B, kv heads, capacity, head dim), written in place.
 
-    State: ``length``, the number of positions filled; ``hidden``, for each row of the batch the number of leading
-    positions that it must not see (rows of different lengths stand right-aligned).
+    State: ``length``, the number of positions filled.
     """
 
     def __init__(self, config: PrimerConfig, batch: int, capacity: int, like: Tensor):
-        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity, config.head_dim)
-        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+        layers, heads = config.num_hidden_layers, config.num_key_value_heads
+        self.stored = like.new_zeros(layers, 2, batch, heads, capacity, config.head_dim)
         self.length = 0
-        self.hidden = [0] * batch
 
     @property
     def capacity(self) -> int:
-        return self.keys.shape[3]
+        return self.stored.shape[4]
+
+    def require(self, added: int) -> None:
+        """Raises IndexError where there is no room for ``added`` more positions."""
+        if self.length + added > self.capacity:
+            raise IndexError(f"the cache holds {self.capacity} positions, {self.length + added} were asked for")
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write (B, kv heads, L, D) after the filled part; all keys and values so far."""
         end = self.length + keys.shape[2]
-        if end > self.capacity:
-            raise IndexError(f"the cache holds {self.capacity} positions, {end} were asked for")
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        for side, added in zip(self.stored[layer], (keys, values), strict=True):
+            side[:, :, self.length : end] = added
+        return self.stored[layer, 0, :, :, :end], self.stored[layer, 1, :, :, :end]
 
-    def mask(self, added: int) -> Tensor | None:
-        """What ``added`` new positions may see: (B, 1, added, total) bool, or None where they may see everything."""
-        if added == 1 and not any(self.hidden):
-            return None
-        total = self.length + added
-        places = torch.arange(total, device=self.keys.device)
-        causal = places[None, :] <= self.length + torch.arange(added, device=places.device)[:, None]
-        hidden = torch.tensor(self.hidden, device=places.device)[:, None, None, None]
-        return causal & (places >= hidden)
+    def mask(self, added: int) -> Tensor:
+        """What ``added`` new positions may see: (added, total) bool."""
+        seen = torch.ones(added, self.length + added, dtype=torch.bool, device=self.stored.device)
+        return seen.tril(self.length)
 
 
 class RMSNorm(nn.RMSNorm):
     """torch's RMS norm in the dtype of its input, which keeps it fused under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_inference_mode_enabled() and x.dtype == torch.float32:
-            return few_operations_norm(x, self.weight, self.eps)
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
-
-
-def few_operations_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMS norm of (..., N) in fewer operations than torch takes: for one token their number is what counts.
-
-    Equal to ``F.rms_norm`` within float32 rounding: eps bounds the length where the latter adds it to the square.
-    """
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(eps)
-    return x * (weight * x.shape[-1] ** 0.5 / length)
 
 
 @cache
@@ -125,17 +110,6 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scores.softmax(-1).to(v.dtype) @ v
 
 
-def cached_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of (B, heads, L, D) over the cache, (B, kv heads, total, D).
-
-    The heads that share keys of one new token are rows of one product: no key is copied for them.
-    """
-    if q.shape[2] > 1:
-        return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
-    grouped = q.reshape(len(q), k.shape[1], -1, q.shape[3])
-    return F.scaled_dot_product_attention(grouped, k, v, mask).view(q.shape)
-
-
 class Attention(nn.Module):
     """Grouped-query attention with normalised queries and keys."""
 
@@ -164,7 +138,7 @@ class Attention(nn.Module):
             mixed = causal_attention(q, k, v)
         else:
             k, v = cache.append(self.layer, k, v)
-            mixed = cached_attention(q, k, v, mask)
+            mixed = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -195,9 +169,6 @@ class PrimerExperts(nn.Module):
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """Tokens (N, H), their experts (N, k) and the experts' weights (N, k) to (N, H)."""
-        if len(x) <= 2:  # decoding: no sorting, two small products an expert
-            rows = [self._few(*row) for row in zip(x.split(1), chosen.tolist(), weights.to(x.dtype), strict=True)]
-            return rows[0] if len(rows) == 1 else torch.cat(rows)
         order = chosen.flatten().argsort()
         counts = chosen.flatten().bincount(minlength=self.num_experts)
         sizes = counts if not self.training else -(-counts // GROUP) * GROUP
@@ -211,11 +182,6 @@ class PrimerExperts(nn.Module):
         parts = [self._through(group, *both) for group, both in zip(groups, matrices, strict=True) if len(group)]
         mixed = torch.cat(parts) * shares[:, None].to(x.dtype)
         return torch.zeros_like(x).index_add(0, tokens, mixed.to(x.dtype))
-
-    def _few(self, x: Tensor, experts: list[int], weights: Tensor) -> Tensor:
-        """One token (1, H) through its experts."""
-        parts = [self._through(x, self.gate_up_proj[expert], self.down_proj[expert]) for expert in experts]
-        return weights[None] @ torch.cat(parts)
 
     def _through(self, x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
         """Tokens (N, H) through one expert."""
@@ -332,6 +298,8 @@ class PrimerModel(PrimerPreTrainedModel):
             line = torch.arange(start, start + input_ids.shape[1], device=input_ids.device)
             positions = line[None, :, None].expand(len(input_ids), -1, 3)
         angles = self.angles(positions)
+        if cache is not None:
+            cache.require(input_ids.shape[1])
         mask = cache.mask(input_ids.shape[1]) if cache else None
         x, routing = self.embed_tokens(input_ids), []
         for layer in self.layers:

@@ -17,6 +17,7 @@ from torch import Tensor
 from omni.primer import vocabulary as v
 from omni.primer.modeling import KeyValueCache, PrimerForCausalLM
 from omni.primer.processing import AUDIO_SPLITS, FRAME_SPAN, FRAMES, GRID, IMAGE_CODES, Sequence
+from omni.primer.stepping import Stepper
 from omni.primer.tokenizers.video import LATER_CODES, LATER_GRID
 
 MAX_WORDS = 120  # text tokens of a reply
@@ -46,7 +47,7 @@ class Plan:
     must_make: tuple[int, ...] = ()  # marks, of vocabulary.IMAGE and FILM, to be made in this order
     may_make: frozenset[int] = frozenset({v.IMAGE, v.FILM, v.AUDIO})
     temperature: float = 0.7  # 0 is greedy
-    guidance: float = 2.0  # of pictures; 1 is none (arXiv 2207.12598)
+    guidance: float = 2.0  # of pictures; 1 is none
     seed: int = 0
     max_tokens: int = 1200
 
@@ -63,15 +64,18 @@ class Decoder:
         self.generator = torch.Generator().manual_seed(plan.seed)
         capacity = len(sequence) + plan.max_tokens + FILM_TOKENS
         self.cache = KeyValueCache(model.config, 1, capacity, model.model.embed_tokens.weight)
+        self.step = Stepper(model.model, self.cache)
         self.budget = plan.max_tokens
         self.hidden: Tensor | None = None
 
     def logits(self, group: str) -> Tensor:
         """Logits (V,) float32 over one range for the token that comes next; feeds what was not fed yet."""
-        if self.cache.length < len(self.sequence):
-            ids, positions = self.sequence.tensors(self.cache.length)
-            device = self.cache.keys.device
-            self.hidden = self.model.model(ids.to(device), positions.to(device), self.cache).last_hidden_state[0, -1]
+        due = len(self.sequence) - self.cache.length
+        if due == 1:
+            self.hidden = self.step(self.sequence.ids[-1], self.sequence.positions[-1])
+        elif due:
+            ids, positions = (x.to(self.model.device) for x in self.sequence.tensors(self.cache.length))
+            self.hidden = self.model.model(ids, positions, self.cache).last_hidden_state[0, -1]
         return self.model.head(self.hidden, v.GROUPS[group]).float()
 
     def choose(self, logits: Tensor, top_p: float, temperature: float | None = None) -> int:
@@ -196,14 +200,20 @@ def _sound(decoder: Decoder) -> Iterator[Token]:
 
 
 def _image(decoder: Decoder) -> Iterator[Token]:
-    """64 codes, steered away from the picture that nobody described."""
-    sequence = decoder.sequence
+    """64 codes, steered away from the picture that nobody described (classifier-free guidance, arXiv 2207.12598)."""
+    sequence, guidance = decoder.sequence, decoder.plan.guidance
     sequence.push(v.IMAGE)
-    guide = Guide(decoder) if decoder.plan.guidance != 1 else None
+    blank = Sequence()
+    blank.extend([v.BEGIN, v.ASSISTANT, v.IMAGE])
+    unguided = Decoder(decoder.model, blank, decoder.plan)
     for index in range(IMAGE_CODES):
-        logits = guide.logits() if guide else decoder.logits("visual")
+        logits = decoder.logits("visual")
+        if guidance != 1:
+            plain = unguided.logits("visual")
+            logits = plain + guidance * (logits - plain)
         code = decoder.choose(logits, 0.95, HAND_COOLING * decoder.plan.temperature)
         sequence.push_visual(code, index)
+        blank.push_visual(code, index)
         yield Token("image", code)
     sequence.line += GRID
 
@@ -227,42 +237,3 @@ def _film(decoder: Decoder) -> Iterator[Token]:
 
 
 _MAKERS = {v.IMAGE: _image, v.FILM: _film, v.AUDIO: _sound}
-
-
-class Guide:
-    """A picture's logits with and without its description, both in one batch (classifier-free guidance).
-
-    State: a cache of two rows, the described one a copy of the decoder's, the blank one aligned to its end.
-    """
-
-    def __init__(self, decoder: Decoder):
-        decoder.logits("visual")  # feeds the picture's mark
-        self.decoder, self.model = decoder, decoder.model
-        self.blank = Sequence()
-        self.blank.extend([v.BEGIN, v.ASSISTANT, v.IMAGE])
-        weight = self.model.model.embed_tokens.weight
-        alone = KeyValueCache(self.model.config, 1, len(self.blank), weight)
-        ids, positions = self.blank.tensors()
-        output = self.model.model(ids.to(weight.device), positions.to(weight.device), alone)
-        length = decoder.cache.length
-        self.cache = KeyValueCache(self.model.config, 2, length + IMAGE_CODES, weight)
-        for both, one, other in ((self.cache.keys, decoder.cache.keys, alone.keys),
-                                 (self.cache.values, decoder.cache.values, alone.values)):  # fmt: skip
-            both[:, 0, :, :length] = one[:, 0, :, :length]
-            both[:, 1, :, length - len(self.blank) : length] = other[:, 0]
-        self.cache.length, self.cache.hidden = length, [0, length - len(self.blank)]
-        self.hidden = torch.stack([decoder.hidden, output.last_hidden_state[0, -1]])
-        self.fed = len(decoder.sequence)
-
-    def logits(self) -> Tensor:
-        """Guided logits (V,) for the next code of the picture."""
-        sequence = self.decoder.sequence
-        if self.fed < len(sequence):
-            ids, positions = sequence.tensors(self.fed)
-            shift = self.blank.line - sequence.line
-            both = torch.cat([positions, positions + shift])
-            device = self.cache.keys.device
-            output = self.model.model(ids.expand(2, -1).to(device), both.to(device), self.cache)
-            self.hidden, self.fed = output.last_hidden_state[:, -1], len(sequence)
-        described, blank = self.model.head(self.hidden, v.GROUPS["visual"]).float()
-        return blank + self.decoder.plan.guidance * (described - blank)

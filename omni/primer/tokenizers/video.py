@@ -17,6 +17,15 @@ LATER_GRID = GRID // 2  # codes a side of a later frame
 LATER_CODES = LATER_GRID**2
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of (B, heads, N, D), every token seeing every other, by plain products.
+
+    In training on a CPU twice as fast in bf16 as the fused kernel, whose backward is slow there.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+
+
 class Block(nn.Module):
     """A pre-norm transformer block over (B, N, C), every token seeing every other."""
 
@@ -31,7 +40,7 @@ class Block(nn.Module):
         batch, tokens, width = x.shape
         qkv = self.qkv(self.before_attention(x)).view(batch, tokens, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
+        mixed = attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
         x = x + self.out(mixed)
         return x + self.mlp(self.before_mlp(x))
 

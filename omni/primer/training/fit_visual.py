@@ -131,8 +131,7 @@ def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
     else:
         tokenizer = ImageTokenizer()
         take_step = partial(image_step, tokenizer)
-    if stage != "video":
-        tokenizer.to(memory_format=torch.channels_last)
+    (images or tokenizer).to(memory_format=torch.channels_last)
     peak = 0.01 if stage == "decoder" else 0.02
     optimizer = muon_for(tokenizer, lr=peak, adam_lr=peak / 10, adam_names=("places",))
     path, step, spent = folder / f"{stage}.checkpoint", 0, 0.0
