@@ -16,7 +16,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from omni.experts import forward, loading, record
 from omni.experts.forward import LOOKAHEAD, PASSING_TOKENS, Foresight
-from omni.experts.kernels import Unpacked
+from omni.experts.kernels import Native, Unpacked
 from omni.experts.policy import DEFAULT, POLICIES
 from omni.experts.residence import Experts
 from omni.experts.slab import Slab
@@ -285,10 +285,12 @@ def test_answers_in_float32_are_those_of_eager_experts_with_the_same_weights(nam
 @torch.no_grad()
 @pytest.mark.parametrize("tokens", [1, 5, 24])
 @pytest.mark.parametrize("name", NAMES)
-def test_experts_of_every_layer_give_what_eager_ones_do_within_bf16(name, tokens, subject):
+def test_experts_of_every_layer_give_what_eager_ones_do_within_rounding(name, tokens, subject):
     """A product rounds level, block maximum, weight and result, a gate rounds twice, each by up to 2^-9. They hit
     different numbers, so their squares add up; gate and value both err: 4 + 4 + 2 + 4 of them make 3.8 * 2^-9. The 64
-    numbers of a token are few, and its experts may cancel each other: twice that.
+    numbers of a token are few, and its experts may cancel each other: twice that. Our own products round token, gated
+    token and levels to steps of 1/127 of the largest of 64, which is some 2.5 times the rest: 0.3 / 127 * 2.5 each, and
+    gate and value both err: 1.3%, and twice that.
     """
     it = subject(name)
     it.under("all")
@@ -303,7 +305,8 @@ def test_experts_of_every_layer_give_what_eager_ones_do_within_bf16(name, tokens
             made = ours(x, chosen, weights)
             true = theirs[layer](x, chosen, weights)
             assert made.dtype == x.dtype
-            assert (made - true).norm() < 2 * 14**0.5 * 2.0**-9 * true.norm()
+            tolerance = 0.013 if isinstance(held.kernel, Native) else 14**0.5 * 2.0**-9
+            assert (made - true).norm() < 2 * tolerance * true.norm()
 
 
 # ---- foresight -------------------------------------------------------------------------------------------------------

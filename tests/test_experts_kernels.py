@@ -3,6 +3,7 @@
 The tolerance of a number that sums up products x w: rounding to bf16, 8 bits, is off by at most 2^-9. In a bf16 product
 the weight is rounded (``Packed`` rounds level, block maximum and weight), so the sum is off by at most 3 * 2^-9 of the
 sum of |x w|, and then the result is rounded. In float32 a rounding is 2^-24, and each of n products meets at most n.
+Our own products round levels and activations to whole steps of 1/127 of their block's largest: half a step is lost.
 """
 
 from __future__ import annotations
@@ -16,14 +17,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from omni.experts import kernels, record
-from omni.experts.kernels import FUSED_TOKENS, Floats, Kernel, Packed, Unpacked, best_kernel, packed_product
+from omni.experts import kernels, native, record
+from omni.experts.kernels import (
+    FUSED_TOKENS,
+    NATIVE_TOKENS,
+    Floats,
+    Kernel,
+    Native,
+    Packed,
+    Unpacked,
+    best_kernel,
+    packed_product,
+)
 from omni.experts.linear import FourBitLinear, pack_linears
 from omni.experts.record import ExpertShape, LoneMatrix
 
 SHAPE = ExpertShape(256, 192)
 CPU = torch.device("cpu")
-NAMES = ["unpacked bf16", "unpacked float32", "floats bf16", "floats float32", "packed"]
+NAMES = [
+    "unpacked bf16",
+    "unpacked float32",
+    "floats bf16",
+    "floats float32",
+    "packed",
+    "native bf16",
+    "native float32",
+]
+COUNTS = [1, 2, NATIVE_TOKENS, NATIVE_TOKENS + 1, FUSED_TOKENS, FUSED_TOKENS + 1, 100]
 
 
 def kernel_of(name: str) -> Kernel:
@@ -32,7 +52,11 @@ def kernel_of(name: str) -> Kernel:
             pytest.skip("bitsandbytes has no packed kernel for this processor")
         return Packed()
     kind, dtype = name.split()
-    return {"unpacked": Unpacked, "floats": Floats}[kind](getattr(torch, dtype.replace("bf16", "bfloat16")))
+    if kind == "native" and native.library() is None:
+        pytest.skip("there is no C compiler")
+    return {"unpacked": Unpacked, "floats": Floats, "native": Native}[kind](
+        getattr(torch, dtype.replace("bf16", "bfloat16"))
+    )
 
 
 def random(*shape: int, seed: int = 11) -> Tensor:
@@ -55,24 +79,27 @@ def settled(kernel: Kernel, taken: Tensor) -> tuple:
     return kernel.prepare(slot, SHAPE)
 
 
-def product(kernel: Kernel, x: Tensor, operand, rows: int) -> Tensor:
-    out = torch.full((len(x), rows), torch.nan, dtype=kernel.dtype)
-    kernel.apply(x, operand, out)
-    return out
-
-
-def assert_product(made: Tensor, x: Tensor, weights: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> None:
-    """``made`` is x W^T + b within the roundings of ``dtype``; the top of this file has the reason."""
-    x, weights, rounding = x.double(), weights.double(), 2.0 ** (-9 if dtype == torch.bfloat16 else -24)
+def assert_product(kernel: Kernel, made: Tensor, x: Tensor, weights: Tensor, bias: Tensor | None = None) -> None:
+    """``made`` is x W^T + b within the roundings of ``kernel``; the top of this file has the reason."""
+    x, weights, rounding = x.double(), weights.double(), 2.0 ** (-9 if kernel.dtype == torch.bfloat16 else -24)
     true = plain = x @ weights.T
     if bias is not None:
         true = plain + bias.double()
-    products = 3 if dtype == torch.bfloat16 else weights.shape[1]
+    products = 3 if kernel.dtype == torch.bfloat16 else weights.shape[1]
     allowed = rounding * (products * (x.abs() @ weights.abs().T) + plain.abs() + true.abs())  # a bias rounds once more
+    if isinstance(kernel, Native) and x[..., 0].numel() <= NATIVE_TOKENS:
+        lost_x, lost_weights = half_steps(x), half_steps(weights)
+        allowed += x.abs() @ lost_weights.T + lost_x @ weights.abs().T + lost_x @ lost_weights.T
     assert ((made.double() - true).abs() <= allowed).all()
 
 
-@pytest.mark.parametrize("tokens", [1, 2, FUSED_TOKENS, FUSED_TOKENS + 1, 100])
+def half_steps(values: Tensor) -> Tensor:
+    """What rounding to whole steps of 1/127 of each block's largest takes away at most."""
+    blocks = values.unflatten(-1, (-1, 64))
+    return (blocks.abs().amax(-1, keepdim=True) / 254).expand_as(blocks).flatten(-2)
+
+
+@pytest.mark.parametrize("tokens", COUNTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_product_is_that_of_the_weights_which_the_bytes_mean(name, tokens):
     kernel = kernel_of(name)
@@ -80,7 +107,9 @@ def test_a_product_is_that_of_the_weights_which_the_bytes_mean(name, tokens):
     for matrix, operand in zip(SHAPE.matrices, settled(kernel, taken), strict=True):
         x = random(tokens, matrix.columns).to(kernel.dtype)
         weights = record.dequantise(taken, matrix, kernel.layout, torch.float32)
-        assert_product(product(kernel, x, operand, matrix.rows), x, weights, kernel.dtype)
+        made = kernel.apply(x, operand)
+        assert (made.shape, made.dtype) == ((tokens, matrix.rows), kernel.dtype)
+        assert_product(kernel, made, x, weights)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "floats" not in name])
@@ -94,7 +123,7 @@ def test_settling_in_place_is_settling_elsewhere(name):
     kernel.settle(taken, taken, SHAPE)
     x = random(3, SHAPE.hidden).to(kernel.dtype)
     here = kernel.prepare(taken, SHAPE)
-    assert torch.equal(*(product(kernel, x, operands[0], 2 * SHAPE.inner) for operands in (here, there)))
+    assert torch.equal(kernel.apply(x, here[0]), kernel.apply(x, there[0]))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,20 +135,49 @@ def test_operands_made_once_are_good_for_whatever_lies_there_later(name):
     for seed in (21, 22):
         kernel.settle(record_of(kernel.layout, seed), slot, SHAPE)
         fresh = settled(kernel, record_of(kernel.layout, seed))
-        assert torch.equal(*(product(kernel, x, both[0], 2 * SHAPE.inner) for both in (operands, fresh)))
+        assert torch.equal(kernel.apply(x, operands[0]), kernel.apply(x, fresh[0]))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_rows_of_larger_tensors_go_in_and_out(name):
-    """What the decode path does: one row of many in, one row of many out."""
+def test_a_row_of_a_larger_tensor_is_multiplied_as_if_it_stood_alone(name):
     kernel = kernel_of(name)
     operand = settled(kernel, record_of(kernel.layout))[0]
-    many = random(5, SHAPE.hidden).to(kernel.dtype)
-    out = torch.zeros(5, 2 * SHAPE.inner, dtype=kernel.dtype)
-    for row, into in zip(many.split(1), out.split(1), strict=True):
-        kernel.apply(row, operand, into)
-    for row, made in zip(many, out, strict=True):
-        assert torch.equal(product(kernel, row[None].clone(), operand, 2 * SHAPE.inner)[0], made)
+    for row in random(5, SHAPE.hidden).to(kernel.dtype).split(1):
+        assert torch.equal(kernel.apply(row, operand), kernel.apply(row.clone(), operand))
+
+
+class Gated(nn.Module):
+    """What stands between an expert's matrices, as transformers has it."""
+
+    _apply_gate = kernels._default_apply_gate
+
+    def __init__(self, act_fn: nn.Module):
+        super().__init__()
+        self.act_fn = act_fn
+
+
+class Halved(Gated):
+    """A gate of its own."""
+
+    def _apply_gate(self, raised: Tensor) -> Tensor:
+        return super()._apply_gate(raised) / 2
+
+
+@pytest.mark.parametrize("module", [Gated(nn.SiLU()), Gated(nn.GELU()), Halved(nn.SiLU())], ids=["silu", "gelu", "own"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_token_goes_through_experts_each_with_its_own_matrices_and_the_module_s_gate(name, module):
+    kernel = kernel_of(name)
+    taken = [record_of(kernel.layout, seed) for seed in (41, 43, 47)]
+    operands = [settled(kernel, one) for one in taken]
+    x = random(1, SHAPE.hidden).to(kernel.dtype)
+    tolerance = 1e-5 if kernel.dtype == torch.float32 and not isinstance(kernel, Native) else 0.03
+    made = kernel.experts(module, x, operands)
+    assert made.shape == (3, SHAPE.hidden)
+    for row, one, operand in zip(made, taken, operands, strict=True):
+        gate_up, down = (record.dequantise(one, matrix, kernel.layout, torch.float32) for matrix in SHAPE.matrices)
+        true = module._apply_gate(x.float() @ gate_up.T) @ down.T
+        assert (row.float() - true).norm() < tolerance * true.norm()
+        assert torch.equal(kernel.experts(module, x, [operand])[0], row)  # whatever is computed beside it
 
 
 @given(rows=st.integers(1, 4).map(lambda count: 32 * count), pairs=st.integers(1, 40), seed=st.integers(0, 2**31))
@@ -144,13 +202,14 @@ def test_without_bitsandbytes_the_numbers_are_the_same(monkeypatch):
     kernel = Unpacked(torch.bfloat16)
     operand = settled(kernel, record_of("rows"))[0]
     x = random(7, SHAPE.hidden).bfloat16()
-    fast = product(kernel, x, operand, 2 * SHAPE.inner)
+    fast = kernel.apply(x, operand)
     monkeypatch.setattr(kernels, "_bitsandbytes", lambda: False)
-    assert torch.equal(product(kernel, x, operand, 2 * SHAPE.inner), fast)
+    assert torch.equal(kernel.apply(x, operand), fast)
 
 
 def test_without_bitsandbytes_there_is_no_packed_kernel(monkeypatch):
     monkeypatch.setattr(kernels, "_bitsandbytes", lambda: False)
+    monkeypatch.setattr(native, "library", lambda: None)
     packed_product.cache_clear()
     try:
         assert packed_product() is None
@@ -159,7 +218,14 @@ def test_without_bitsandbytes_there_is_no_packed_kernel(monkeypatch):
         packed_product.cache_clear()
 
 
+def test_our_own_products_come_first(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: print)
+    chosen = best_kernel([SHAPE], CPU, torch.float32)
+    assert (type(chosen), chosen.dtype, chosen.layout) == (Native, torch.float32, "rows")
+
+
 def test_the_packed_kernel_is_taken_where_there_is_one_and_all_matrices_have_tiles(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: None)
     monkeypatch.setattr(kernels, "packed_product", lambda: None)
     chosen = best_kernel([SHAPE], CPU, torch.bfloat16)
     assert (type(chosen), chosen.dtype, chosen.layout) == (Unpacked, torch.bfloat16, "rows")
@@ -202,7 +268,7 @@ def test_a_linear_layer_in_4_bits_takes_inputs_of_any_shape_and_keeps_their_dtyp
         made = packed(x.to(dtype))
         assert made.dtype == dtype
         assert made.shape == (*shape, 96)
-        assert_product(made, x, linear.weight, packed.kernel.dtype, linear.bias)
+        assert_product(packed.kernel, made, x, linear.weight, linear.bias)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,7 +20,6 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from omni.experts.cache import BudgetError, Slot, SlotCache
 from omni.experts.kernels import Kernel
-from omni.experts.record import ExpertShape
 from omni.experts.stats import RoutingLog
 
 IMPLEMENTATION = "omni_nf4"
@@ -35,7 +34,6 @@ class LayerExperts:
     layer: int  # within its pool
     cache: SlotCache
     kernel: Kernel
-    shape: ExpertShape
     routing: RoutingLog
     next_router: nn.Module | None = None  # of the next layer of the same pool
     top_k: int = 1
@@ -101,34 +99,30 @@ def experts_forward(self: nn.Module, hidden_states: Tensor, top_k_index: Tensor,
 
 def _decode(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[int], weights: Tensor) -> Tensor:
     """One token (1, H) through its experts (k), to (1, H)."""
-    cache, kernel, shape = bound.cache, bound.kernel, bound.shape
+    cache, kernel = bound.cache, bound.kernel
     cache.stats.phase = "decode"
     slots = cache.acquire([(bound.layer, expert) for expert in chosen])
     try:
         if not cache.complete:
             _look_ahead(bound, x)
-        raised = x.new_empty(len(chosen), 2 * shape.inner)
-        if any(slot.coming is not None for slot in slots):
-            for slot, row in sorted(zip(slots, raised.split(1), strict=True), key=_is_late):
-                kernel.apply(x, cache.wait(slot)[0], row)
+        if all(slot.coming is None for slot in slots):
+            made = kernel.experts(module, x, [slot.operand for slot in slots])
         else:
-            kernel.apply_each(x, [slot.operand[0] for slot in slots], raised)
-        lowered = x.new_empty(len(chosen), shape.hidden)
-        kernel.apply_each(module._apply_gate(raised), [slot.operand[1] for slot in slots], lowered)
+            rows = {i: kernel.experts(module, x, [cache.wait(slots[i])]) for i in _late_ones_last(slots)}
+            made = torch.cat([rows[i] for i in range(len(slots))])
     finally:
         cache.release(slots)
-    return weights.float()[None] @ lowered.float()
+    return weights.float()[None] @ made.float()
 
 
-def _is_late(slot_and_row: tuple[Slot, Tensor]) -> bool:
-    """Whether an expert is still on its way."""
-    coming = slot_and_row[0].coming
-    return coming is not None and not coming.done()
+def _late_ones_last(slots: list[Slot]) -> list[int]:
+    """The numbers of ``slots``, those whose expert is still on its way behind the others."""
+    return sorted(range(len(slots)), key=lambda i: (coming := slots[i].coming) is not None and not coming.done())
 
 
 def _prefill(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[list[int]], weights: Tensor) -> Tensor:
     """Tokens (T, H) through their experts (T, k), to (T, H) float32."""
-    cache, kernel, shape = bound.cache, bound.kernel, bound.shape
+    cache, kernel = bound.cache, bound.kernel
     passing = len(chosen) >= PASSING_TOKENS
     cache.stats.phase = "prefill" if passing else "decode"
     users: dict[int, list[tuple[int, int]]] = {}  # expert -> (token, which of its k)
@@ -144,10 +138,7 @@ def _prefill(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[lis
             _hold_some(bound, order[index + len(held) : index + LOOKAHEAD + 1], held, passing)
             gate_up, down = cache.wait(held[0])
             tokens, places = torch.tensor(users[expert], device=x.device).unbind(1)
-            raised = x.new_empty(len(tokens), 2 * shape.inner)
-            kernel.apply(x[tokens], gate_up, raised)
-            lowered = x.new_empty(len(tokens), shape.hidden)
-            kernel.apply(module._apply_gate(raised), down, lowered)
+            lowered = kernel.apply(module._apply_gate(kernel.apply(x[tokens], gate_up)), down)
             mixed.index_add_(0, tokens, lowered.float() * share[tokens, places][:, None])
             cache.release([held.pop(0)])
     finally:

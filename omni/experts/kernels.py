@@ -1,5 +1,6 @@
 """Products with 4-bit matrices, one way for each kind of processor. Each knows how an expert lies in its slot.
 
+    native   CPU with a C compiler: our own fused products, a whole expert in one call
     packed   CPU with AVX512-BF16: bitsandbytes' fused kernel over tiles, called without the detour through torch
     unpacked any CPU or GPU: to floats, then a matrix product
     cuda     CUDA: bitsandbytes' fused kernel for one token, ``unpacked`` for more
@@ -18,15 +19,19 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.activations import SiLUActivation
+from transformers.integrations.moe import _default_apply_gate
 
-from omni.experts import nf4, record
+from omni.experts import native, nf4, record
 from omni.experts.record import ExpertShape, Layout, Matrix, Record
 
 log = logging.getLogger(__name__)
 
-FUSED_TOKENS = 40  # up to here the packed kernel, which works token by token, beats unpacking
+FUSED_TOKENS = 40  # up to here bitsandbytes' kernel, which works token by token, beats unpacking
+NATIVE_TOKENS = 12  # and up to here our own, where unpacking is followed by a product of bf16
+SILU = (nn.SiLU, SiLUActivation)
 
 
 class Kernel(Protocol):
@@ -44,19 +49,21 @@ class Kernel(Protocol):
     def prepare(self, slot: Tensor, shape: Record) -> tuple:
         """The operands of the matrices in a slot, made once and good for whatever lies there later."""
 
-    def apply(self, x: Tensor, operand, out: Tensor) -> None:
-        """(T, columns) times a matrix (rows, columns), transposed, into ``out`` (T, rows)."""
+    def apply(self, x: Tensor, operand) -> Tensor:
+        """(T, columns) times a matrix (rows, columns), transposed: (T, rows), in the dtype of ``x``, ``dtype``."""
 
-    def apply_each(self, x: Tensor, operands: Sequence, out: Tensor) -> None:
-        """Each row of (k, columns), or the only one, times a matrix of its own into its row of ``out`` (k, rows)."""
+    def experts(self, module: nn.Module, x: Tensor, operands: Sequence[tuple]) -> Tensor:
+        """One token (1, hidden) through experts, each as ``prepare`` gives it, to a row for each (k, hidden).
+
+        ``module._apply_gate`` is what stands between the two matrices.
+        """
 
 
-class RowByRow:
-    """``apply_each`` by ``apply``."""
+class MatrixByMatrix:
+    """``experts`` by ``apply``."""
 
-    def apply_each(self, x: Tensor, operands: Sequence, out: Tensor) -> None:
-        for row, operand, made in zip(x.expand(len(operands), -1).split(1), operands, out.split(1), strict=True):
-            self.apply(row, operand, made)
+    def experts(self, module: nn.Module, x: Tensor, operands: Sequence[tuple]) -> Tensor:
+        return torch.cat([self.apply(module._apply_gate(self.apply(x, gate_up)), down) for gate_up, down in operands])
 
 
 class Half(NamedTuple):
@@ -67,7 +74,7 @@ class Half(NamedTuple):
     absmax: Tensor
 
 
-class Unpacked(RowByRow):
+class Unpacked(MatrixByMatrix):
     """Each matrix to floats when it is used, by bitsandbytes where it is there, and forgotten."""
 
     layout: Layout = "rows"
@@ -85,20 +92,19 @@ class Unpacked(RowByRow):
     def prepare(self, slot: Tensor, shape: Record) -> tuple[Half, ...]:
         return tuple(Half(matrix, matrix.packed(slot), matrix.absmax(slot)) for matrix in shape.matrices)
 
-    def apply(self, x: Tensor, operand: Half, out: Tensor) -> None:
-        torch.mm(x, _floats(operand.packed, operand.absmax, operand.matrix, self.dtype).T, out=out)
+    def apply(self, x: Tensor, operand: Half) -> Tensor:
+        return torch.mm(x, _floats(operand.packed, operand.absmax, operand.matrix, self.dtype).T)
 
 
 class Cuda(Unpacked):
     """bitsandbytes' fused 4-bit product for one token; more tokens go the ``unpacked`` way."""
 
-    def apply(self, x: Tensor, operand: Half, out: Tensor) -> None:
-        if len(x) > 1 or not _bitsandbytes():
-            return super().apply(x, operand, out)
+    def apply(self, x: Tensor, operand: Half) -> Tensor:
+        if len(x) != 1 or not _bitsandbytes():
+            return super().apply(x, operand)
         matrix, packed = operand.matrix, operand.packed.view(-1, 1)
         shape = (matrix.rows, matrix.columns)
-        levels = _levels(x.device)
-        torch.ops.bitsandbytes.gemv_4bit.out(x, packed, shape, operand.absmax, levels, nf4.BLOCK, out=out)
+        return torch.ops.bitsandbytes.gemv_4bit(x, packed, shape, operand.absmax, _levels(x.device), nf4.BLOCK)
 
 
 @cache
@@ -107,7 +113,7 @@ def _levels(device: torch.device) -> Tensor:
     return torch.tensor(nf4.LEVELS, device=device)
 
 
-class Floats(RowByRow):
+class Floats(MatrixByMatrix):
     """Floats in the slot."""
 
     layout: Layout = "rows"
@@ -126,8 +132,8 @@ class Floats(RowByRow):
         weights = slot.view(self.dtype).split([matrix.rows * matrix.columns for matrix in shape.matrices])
         return tuple(w.view(matrix.rows, matrix.columns) for w, matrix in zip(weights, shape.matrices, strict=True))
 
-    def apply(self, x: Tensor, operand: Tensor, out: Tensor) -> None:
-        torch.mm(x, operand.T, out=out)
+    def apply(self, x: Tensor, operand: Tensor) -> Tensor:
+        return torch.mm(x, operand.T)
 
 
 class PackedHalf(NamedTuple):
@@ -142,7 +148,7 @@ class PackedHalf(NamedTuple):
     absmax: Tensor  # (columns / 64, rows) bf16
 
 
-class Packed:
+class Packed(MatrixByMatrix):
     """bitsandbytes' AVX512-BF16 kernel over tiles. In the slot the block maxima are bf16: 8 bits, as the kernel wants.
 
     It works in bf16 whatever the model's dtype. Many tokens at once are worth unpacking the matrix for.
@@ -176,25 +182,80 @@ class Packed:
             halves.append(PackedHalf(matrix.rows, matrix.columns, *places, matrix, packed, absmax))
         return tuple(halves)
 
-    def apply(self, x: Tensor, operand: PackedHalf, out: Tensor) -> None:
-        tokens = x.shape[0]
+    def apply(self, x: Tensor, operand: PackedHalf) -> Tensor:
+        tokens, rows, columns = x.shape[0], operand.rows, operand.columns
         if not 0 < tokens <= FUSED_TOKENS:  # of none, the kernel divides by their number
             packed = record.from_tiles(operand.packed)
             absmax = operand.absmax.T.float().contiguous().view(-1)
-            torch.mm(x, _floats(packed, absmax, operand.matrix, self.dtype).T, out=out)
-            return
-        rows, columns = operand.rows, operand.columns
+            return torch.mm(x, _floats(packed, absmax, operand.matrix, self.dtype).T)
+        out = x.new_empty(tokens, rows)
         self.product(
             tokens, rows, columns, x.data_ptr(), operand.packed_address, operand.absmax_address, out.data_ptr(),
-            nf4.BLOCK, x.stride(0), out.stride(0),
+            nf4.BLOCK, x.stride(0), rows,
         )  # fmt: skip
+        return out
 
-    def apply_each(self, x: Tensor, operands: Sequence[PackedHalf], out: Tensor) -> None:
-        source, made, size = x.data_ptr(), out.data_ptr(), self.dtype.itemsize
-        step = x.stride(0) * size if len(x) > 1 else 0
-        for rows, columns, packed, absmax, *_ in operands:
-            self.product(1, rows, columns, source, packed, absmax, made, nf4.BLOCK, columns, rows)
-            source, made = source + step, made + rows * size
+
+class AddressedHalf(NamedTuple):
+    """A ``Half`` and where its bytes and its block maxima lie."""
+
+    matrix: Matrix
+    packed: Tensor
+    absmax: Tensor
+    packed_address: int
+    absmax_address: int
+
+
+class Native(Unpacked):
+    """Our own products, see ``nf4.c``. Many tokens at once are worth unpacking the matrix for."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__(dtype)
+        self.library = native.library()
+
+    def __reduce__(self):
+        return Native, (self.dtype,)  # a library can be neither copied nor sent
+
+    def prepare(self, slot: Tensor, shape: Record) -> tuple[AddressedHalf, ...]:
+        halves = super().prepare(slot, shape)
+        return tuple(AddressedHalf(*half, half.packed.data_ptr(), half.absmax.data_ptr()) for half in halves)
+
+    def apply(self, x: Tensor, operand: AddressedHalf) -> Tensor:
+        tokens, matrix = len(x), operand.matrix
+        if not 0 < tokens <= NATIVE_TOKENS:
+            return super().apply(x, operand)
+        x = x.float().contiguous()
+        out = x.new_empty(tokens, matrix.rows)
+        self._done(
+            self.library.nf4_product(
+                tokens, matrix.rows, matrix.columns, x.data_ptr(), operand.packed_address, operand.absmax_address,
+                out.data_ptr(), torch.get_num_threads(),
+            )
+        )  # fmt: skip
+        return out.to(self.dtype)
+
+    def experts(self, module: nn.Module, x: Tensor, operands: Sequence[tuple]) -> Tensor:
+        if not _is_swiglu(module):
+            return super().experts(module, x, operands)
+        x, count, hidden = x.float().contiguous(), len(operands), x.shape[1]
+        inner = operands[0][1].matrix.columns
+        places = [place for gate_up, down in operands for place in (*gate_up[3:], *down[3:])]
+        addresses = (ctypes.c_void_p * len(places))(*places)
+        out = x.new_empty(count, hidden)
+        threads = torch.get_num_threads()
+        self._done(self.library.nf4_experts(count, hidden, inner, x.data_ptr(), addresses, out.data_ptr(), threads))
+        return out
+
+    @staticmethod
+    def _done(failed: int) -> None:
+        if failed:
+            raise MemoryError("there is no memory for the activations of a product")
+
+
+def _is_swiglu(module: nn.Module) -> bool:
+    """Whether what stands between an expert's matrices is SiLU(gate) * up, gate first."""
+    plain = type(module)._apply_gate is _default_apply_gate
+    return plain and (isinstance(module.act_fn, SILU) or module.act_fn is F.silu)
 
 
 def _floats(packed: Tensor, absmax: Tensor, matrix: Matrix, dtype: torch.dtype) -> Tensor:
@@ -265,6 +326,8 @@ def best_kernel(shapes: Iterable[Record], device: torch.device, dtype: torch.dty
     """The fastest way on ``device`` for a model in ``dtype`` with records of these shapes."""
     if device.type == "cuda":
         return Cuda(dtype)
+    if native.library() is not None:
+        return Native(dtype)
     if all(shape.tileable for shape in shapes) and packed_product() is not None:
         return Packed()
     return Unpacked(dtype)

@@ -39,8 +39,7 @@ class FourBitLinear(nn.Module):
             [self.operand] = self.kernel.prepare(self.slot, self.shape)
             self.operand_of = self.slot.data_ptr()
         flat = x.reshape(-1, self.in_features).to(self.kernel.dtype).contiguous()
-        out = flat.new_empty(len(flat), self.out_features)
-        self.kernel.apply(flat, self.operand, out)
+        out = self.kernel.apply(flat, self.operand)
         if self.bias is not None:
             out += self.bias
         return out.view(*x.shape[:-1], self.out_features).to(x.dtype)

@@ -38,10 +38,7 @@ class HeldPool:
 
     def layer(self, index: int, next_router: nn.Module | None) -> LayerExperts:
         """What the module of one layer needs to compute its experts."""
-        shape = self.pool.shape
-        return LayerExperts(
-            index, self.cache, self.kernel, shape, self.routing, next_router, self.top_k, self.foresight
-        )
+        return LayerExperts(index, self.cache, self.kernel, self.routing, next_router, self.top_k, self.foresight)
 
     @property
     def budget(self) -> int:

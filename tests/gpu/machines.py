@@ -135,8 +135,8 @@ class LateCuda(Cuda):
 
         torch.cuda.current_stream().do(copy)
 
-    def apply(self, x: Tensor, operand, out: Tensor) -> None:
-        super(Cuda, self).apply(x, operand, out)
+    def apply(self, x: Tensor, operand) -> Tensor:
+        return super(Cuda, self).apply(x, operand)
 
 
 class _Guise:

@@ -136,9 +136,15 @@ TALK = (
 )  # fmt: skip
 
 
+def uncoloured(shown: Scene | Clip) -> Scene | Clip:
+    """The same without the colours of its things, for words only: "a ball" may come in any colour."""
+    other = shown.other and Thing(shown.other.name)
+    return replace(shown, thing=Thing(shown.thing.name), other=other)
+
+
 def short(scene: Scene, rng: np.random.Generator) -> str:
     """The scene as people ask for it: often less than the full caption."""
-    words = caption(scene)
+    words = caption(uncoloured(scene) if rng.random() < 0.25 else scene)
     if rng.random() < 0.3:
         words = words.removesuffix(f" on {scene.background}")
     if scene.position in words and rng.random() < 0.25:
@@ -222,7 +228,7 @@ def watch(rng: np.random.Generator, clip: Clip | None = None) -> Dialogue:
 def film(rng: np.random.Generator, clip: Clip | None = None) -> Dialogue:
     """A clip from words, such as "make a clip of a ball that bounces"."""
     clip = clip or world.random_clip(rng)
-    words = clip_caption(clip)
+    words = clip_caption(uncoloured(clip) if rng.random() < 0.15 else clip)
     motion = world.MOTIONS[clip.motion]
     if rng.random() < 0.4:
         words = (
@@ -348,7 +354,7 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.31), (describe, 0.2), (ask, 0.08), (watch, 0.09), (film, 0.09), (say, 0.08), (heard, 0.05), (talk, 0.04),
+    (draw, 0.31), (describe, 0.2), (ask, 0.08), (watch, 0.09), (film, 0.09), (say, 0.08), (heard, 0.05), (talk, 0.05),
     (tone, 0.02), (unknown, 0.01), (follow_up, 0.03),
 )  # fmt: skip
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first
