@@ -145,7 +145,7 @@ class EveryOrder(RuleBasedStateMachine):
 
     @invariant()
     def the_policy_knows_every_key_that_has_a_slot(self):
-        assert set(self.cache.policy._valid) == set(self.cache._slots)
+        assert self.cache.policy.residents == set(self.cache._slots)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -265,7 +265,7 @@ class SlotCache:
 
     def _fetch(self, key: Key, spared: Container[Key] | None = None) -> Slot:
         """A slot in which the expert of ``key`` is on its way; see ``_take_slot``."""
-        slot = self._take_slot(spared)
+        slot = self._take_slot(key, spared)
         fill = self.asked(self.fill)
         slot.coming = self._readers.submit(fill, key, slot.memory)  # where this fails, nobody has the slot
         slot.key = key
@@ -274,8 +274,8 @@ class SlotCache:
         self.stats.at(key[0]).bytes_read += self.slot_bytes
         return slot
 
-    def _take_slot(self, spared: Container[Key] | None) -> Slot:
-        """A slot without a key, that of the least worthy expert if need be.
+    def _take_slot(self, wanted: Key, spared: Container[Key] | None) -> Slot:
+        """A slot without a key for ``wanted``, that of the least worthy expert if need be.
 
         With ``spared``, keys that must stay, it does not wait for slots that are still being written. Raises
         BudgetError where there is none.
@@ -286,7 +286,7 @@ class SlotCache:
             count = min(room, max(1, CHUNK_BYTES // self.slot_bytes))
             self._free += self._new_chunk(count)
             return self._free.pop()
-        while (key := self.policy.victim(_Busy(self._slots, spared or ()))) is None:
+        while (key := self.policy.victim(_Busy(self._slots, spared or ()), wanted)) is None:
             coming = self._unclaimed()
             if spared is not None or not coming:
                 raise BudgetError(f"all {self.target} experts in memory are in use at once")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-Key = Hashable  # (layer, expert)
+Key = tuple[int, Hashable]  # layer, expert
 Entry = tuple[float, int, Key]  # worth, number of the use, key
 Trace = Sequence[Sequence[Key]]  # what was needed at once, one layer of one step after the other
 HALF_LIFE = 6  # tokens after which a use counts half: the best on made-up traces with a Zipf-like skew
@@ -26,6 +26,11 @@ class Policy:
         self._valid: dict[Key, Entry] = {}
         self._heap: list[Entry] = []
         self._entries = 0
+
+    @property
+    def residents(self) -> set[Key]:
+        """The keys that were touched or passed by, and not forgotten since."""
+        return set(self._valid)
 
     def worth(self, key: Key) -> float:
         """The worth of ``key``, used now for the first time or again; a subclass says how."""
@@ -48,8 +53,11 @@ class Policy:
         """``key`` is no longer a resident."""
         self._valid.pop(key, None)
 
-    def victim(self, busy: Container[Key]) -> Key | None:
-        """The resident that leaves next, none of the ``busy`` ones; it stays a resident until it is forgotten."""
+    def victim(self, busy: Container[Key], wanted: Key | None = None) -> Key | None:
+        """The resident that makes way for ``wanted``, none of the ``busy`` ones; None where all are.
+
+        It stays a resident until it is forgotten.
+        """
         kept, found = [], None
         while self._heap and found is None:
             entry = heapq.heappop(self._heap)
@@ -76,6 +84,65 @@ class LRU(Policy):
 
     def worth(self, key: Key) -> float:
         return self.clock
+
+
+class LayeredLRU(Policy):
+    """Leaves: whose layer came round most often without it, and of several the one whose layer comes round last.
+
+    A token visits layer after layer, so the least recently used expert of all is often one of the next layer, which may
+    be needed at once; what counts is how often an expert had its chance, and how soon it has the next one. State: the
+    visits of every layer, its residents from the oldest use to the latest with the visit of each, and passers-by.
+    """
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.layers = layers
+        self._visits = [0] * layers
+        self._used: list[dict[Key, int]] = [{} for _ in range(layers)]
+        self._passing: dict[Key, None] = {}
+        self._here: int | None = None  # the layer that is being visited
+
+    @property
+    def residents(self) -> set[Key]:
+        return set(self._passing).union(*self._used)
+
+    def tick(self) -> None:
+        super().tick()
+        self._here = None
+
+    def touch(self, key: Key) -> None:
+        layer = key[0]
+        if self._here != layer:
+            self._here = layer
+            self._visits[layer] += 1
+        self.forget(key)
+        self._used[layer][key] = self._visits[layer]
+
+    def pass_by(self, key: Key) -> None:
+        if key not in self._used[key[0]]:
+            self._passing[key] = None
+
+    def forget(self, key: Key) -> None:
+        self._used[key[0]].pop(key, None)
+        self._passing.pop(key, None)
+
+    def victim(self, busy: Container[Key], wanted: Key | None = None) -> Key | None:
+        if (passing := _first_free(self._passing, busy)) is not None:
+            return passing
+        here = wanted[0] if wanted else 0
+        best, found = (-1, -1), None
+        for layer, used in enumerate(self._used):
+            key = _first_free(used, busy)
+            if key is None:
+                continue
+            missed = self._visits[layer] - used[key] + (layer == here)  # this visit has begun
+            if (worst := (missed, (layer - here - 1) % self.layers)) > best:
+                best, found = worst, key
+        return found
+
+
+def _first_free(keys: Iterable[Key], busy: Container[Key]) -> Key | None:
+    return next((key for key in keys if key not in busy), None)
 
 
 class DecayedLFU(Policy):
@@ -119,13 +186,15 @@ class Belady(Policy):
         return -self._ahead[self.clock][key]
 
 
-POLICIES = ("lru", "lfu", "reuse")
-DEFAULT = "lru"  # the best on recorded routing: omni/bench/README.md has the comparison
+POLICIES = ("layered", "lru", "lfu", "reuse")
+DEFAULT = "layered"  # the best on recorded routing: omni/bench/README.md has the comparison
 
 
 def make_policy(name: str, layers: int) -> Policy:
     """A fresh policy for a pool with that many layers. Raises ValueError where the name is none of POLICIES."""
     match name:
+        case "layered":
+            return LayeredLRU(layers)
         case "lru":
             return LRU()
         case "lfu":
@@ -160,7 +229,7 @@ def replay(trace: Trace, capacity: int, policy: Policy) -> Replay:
             else:
                 misses += 1
                 if len(residents) >= capacity:
-                    gone = policy.victim(busy)
+                    gone = policy.victim(busy, key)
                     residents.remove(gone)
                     policy.forget(gone)
                 residents.add(key)

@@ -1,8 +1,8 @@
 """Fit the transformer: ``python -m omni.primer.training.fit_model --out FOLDER --minutes 75``.
 
 Next-token loss by modality, the naming of spoken words and shown things, contrast between modalities (InfoNCE), and
-what keeps a router healthy. The last tenth trains with weights rounded as they will be shipped. The same command goes
-on from its last checkpoint; it runs on a CPU or on a CUDA GPU.
+what keeps a router healthy. The last two fifths train with weights rounded as they will be shipped. The same command
+goes on from its last checkpoint; it runs on a CPU or on a CUDA GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TEMPERATURE = 0.1
 PLACES = 256  # hidden states are read in multiples of this
 IGNORED = -100
 CODED = ("visual", "audio")  # groups of the vocabulary that are codes of a tokeniser
-ROUNDED_SHARE = 0.9  # from here on, weights are rounded to four bits in the forward pass
+ROUNDED_SHARE = 0.6  # from here on, weights are rounded to four bits in the forward pass
 
 
 def loss_of(model: PrimerForCausalLM, batch: dict[str, Tensor], predicted: int, report: dict) -> Tensor:
