@@ -1,4 +1,4 @@
-# make run | test | lint | train | exam | bench | bench-experts | figures | gpu
+# make run | test | lint | train | exam | bench | bench-experts | bench-real | figures | gpu
 # Everything happens in .venv, which is made once and refreshed when a requirements file changes.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := 2.13.0
 
-.PHONY: run test lint browser train exam bench bench-experts figures gpu
+.PHONY: run test lint browser train exam bench bench-experts figures bench-real gpu
 
 run: $(VENV)/run.stamp
 	$(PY) app.py $(ARGS)
@@ -40,6 +40,9 @@ bench-experts: $(VENV)/bench.stamp
 
 figures: $(VENV)/run.stamp
 	$(PY) -m omni.figures $(ARGS)
+
+bench-real: $(VENV)/run.stamp
+	$(PY) -m omni.bench.qwen3_omni $(ARGS)
 
 gpu: $(VENV)/test.stamp
 	$(PY) -m omni.bench.gpu $(ARGS)

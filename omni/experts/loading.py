@@ -24,6 +24,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from omni.experts import conversion, forward
 from omni.experts.kernels import Kernel, best_kernel
 from omni.experts.linear import pack_linears
+from omni.experts.norms import fuse_norms
 from omni.experts.policy import DEFAULT
 from omni.experts.record import ExpertShape
 from omni.experts.residence import Experts
@@ -203,6 +204,7 @@ def load_model(
     experts = hold(model, slab, kernel, device, memory, policy)
     if four_bit_dense:
         pack_linears(model, kernel)
+    fuse_norms(model)
     check_loaded(model)
     log.info("%s", experts.describe())
     return Loaded(model.eval(), experts)

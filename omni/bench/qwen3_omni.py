@@ -1,0 +1,237 @@
+"""``make bench-real``: Qwen3-Omni-30B-A3B at its true size, random weights, on this machine's CPU.
+
+Writes a checkpoint and a slab (25 GB; 40 GB of disk are asked for), then answers with a quarter, half and all of the
+experts in memory, each in a process of its own, and deletes the files. Random weights say nothing, so the prompt is
+made of token numbers; the engine is the one of the page. Rows in ``omni/bench/results/qwen3_omni.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from omni.bench import true_size
+from omni.bench.peers import bandwidth
+from omni.bench.peers.steps import memory
+from omni.conversation import Conversation, Message, Text
+from omni.engine import Wish
+from omni.engines.qwen3_omni import Qwen3OmniEngine, config_of
+from omni.engines.qwen3_omni_reading import Reading
+from omni.events import Event, Progress, SpeechChunk, TextDelta
+from omni.experts import loading
+from omni.experts.linear import FourBitLinear
+from omni.experts.plan import find_config, plan_with, take_inventory
+from omni.figures import ROOT, Row, machine, write_rows
+
+log = logging.getLogger(__name__)
+RESULTS = Path(__file__).parent / "results" / "qwen3_omni.json"
+MODEL = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
+COMMAND = "make bench-real"
+DISK_BYTES = 40 * 10**9
+SHARES = (0.25, 0.5, 1.0)  # of all experts, in memory; what does not fit is left out
+PROMPT, WORDS, FRAMES = 40, 24, 40  # tokens read, tokens written, codec frames of 80 ms
+SEEDS, ENOUGH_FRAMES = 40, 8
+CONTEXT = 1024  # tokens that the plan reckons with
+FRAMES_A_SECOND = 12.5
+GOALS = {  # unit, goal, better
+    "load_s": ("s", 120, "lower"),
+    "plan_error": ("%", 5, "lower"),
+    "first_speech_token": ("tokens", 12, "lower"),
+    "bandwidth_bound": ("%", 30, "higher"),
+    "talker_realtime": ("x", 1.0, "higher"),
+}
+
+
+class Numbers:
+    """Stands in for a tokeniser: reads any conversation as the same random words, writes a token as its number."""
+
+    def __init__(self, config):
+        self.config, self.tokenizer = config, self
+
+    def read(self, conversation: Conversation) -> Reading:
+        config = self.config
+        words = torch.randint(
+            20, config.thinker_config.text_config.vocab_size // 2, (PROMPT,), generator=torch.Generator().manual_seed(1)
+        ).tolist()
+        ids = [config.im_start_token_id, config.user_token_id, *words, config.im_end_token_id]
+        ids += [config.im_start_token_id, config.assistant_token_id]
+        return Reading({"input_ids": torch.tensor([ids])}, False, {"text": len(ids)}, (), False)
+
+    def decode(self, tokens: list[int], **_) -> str:
+        return " ".join(map(str, tokens))
+
+
+class Peak:
+    """The most anonymous memory that this process ever had, in megabytes, looked at twenty times a second."""
+
+    def __init__(self):
+        self.megabytes = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            self.megabytes = max(self.megabytes, memory()["anon_mb"])
+            time.sleep(0.05)
+
+
+def answered(folder: Path, share: float) -> dict:
+    """What one process measures with that share of the experts in memory."""
+    peak, config = Peak(), config_of(folder)
+    inventory = take_inventory(config, "cpu")
+    fixed = plan_with(inventory, 10**15, CONTEXT, True).fixed_bytes
+    budget = int(share * sum(held.most_bytes for held in inventory.pools))
+    started = time.perf_counter()
+    loaded = loading.load_model(folder, budget, "cpu", four_bit_dense=True)
+    load_seconds = time.perf_counter() - started
+    engine = Qwen3OmniEngine(loaded.model, loaded.experts, Numbers(config), CONTEXT)
+    conversation = Conversation(folder, (Message("user", (Text("words"),)),))
+    words = _timed(engine.reply(conversation, Wish(frozenset({"text"}), seed=1, max_tokens=WORDS)), TextDelta)
+    for seed in range(SEEDS):  # random weights may end their speech at once
+        first_speech, frames = _spoken(engine, conversation, seed)
+        if len(frames) >= ENOUGH_FRAMES:
+            break
+    thinker, talker = loaded.experts.pools
+    hits = {held.pool.name: _rate(held.stats.total()) for held in (thinker, talker)}
+    gaps = [after - before for before, after in zip(words, words[1:], strict=False)]
+    return {
+        "load_s": load_seconds, "first_text_s": words[0], "step_s": statistics.median(gaps[len(gaps) // 3 :]),
+        "active_bytes": _active_bytes(loaded), "talker_s": statistics.median(frames[len(frames) // 3 :]),
+        **first_speech, "anon_mb": peak.megabytes, "planned_mb": (fixed + budget) / 2**20, "rss_mb": memory()["rss_mb"],
+        **{f"{name}_hits": rate for name, rate in hits.items()}, "load": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def _timed(events: Iterator[Event], kind: type) -> list[float]:
+    """Seconds from the start to each event of that kind."""
+    started, times = time.perf_counter(), []
+    for event in events:
+        if isinstance(event, kind):
+            times.append(time.perf_counter() - started)
+    return times
+
+
+def _spoken(engine: Qwen3OmniEngine, conversation: Conversation, seed: int) -> tuple[dict, list[float]]:
+    """When speech came first, in tokens of text and seconds, and the seconds of each frame once the text has ended."""
+    first, texts, frames = {}, 0, []
+    wish = Wish(frozenset({"text", "speech"}), seed=seed, max_tokens=WORDS // 2)
+    started = before = time.perf_counter()
+    with contextlib.closing(engine.reply(conversation, wish)) as events:
+        for event in events:
+            now = time.perf_counter()
+            texts += isinstance(event, TextDelta)
+            if isinstance(event, SpeechChunk) and not first:
+                first = {"first_speech_token": texts, "first_speech_s": now - started}
+            if event == Progress("Speaking") and texts >= WORDS // 2:
+                frames.append(now - before)
+                before = now
+            if len(frames) > FRAMES:
+                break
+            if isinstance(event, TextDelta):
+                before = now
+    return first, frames
+
+
+def _active_bytes(loaded: loading.Loaded) -> int:
+    """Bytes of all weights that one token of the thinker reads."""
+    thinker = loaded.experts.pools[0]
+    experts = len(thinker.pool.layers) * thinker.top_k * thinker.pool.shape.used_bytes
+    dense = sum(
+        module.shape.used_bytes
+        for name, module in loaded.model.thinker.named_modules()
+        if isinstance(module, FourBitLinear)
+    )
+    routers = sum(
+        router.numel() * 2 for name, router in loaded.model.thinker.named_parameters() if "gate.weight" in name
+    )
+    return experts + dense + routers
+
+
+def _rate(counts) -> float:
+    return counts.hits / max(1, counts.hits + counts.misses)
+
+
+def rows_of(results: dict[float, dict], gb_s: float) -> list[Row]:
+    """The goals' rows, from the largest share that was run, then what each share measured."""
+    whole = results[max(results)]
+    step_bound = whole["active_bytes"] / (gb_s * 1e9)
+    figures = {
+        "load_s": max(one["load_s"] for one in results.values()),
+        "plan_error": max(100 * abs(one["anon_mb"] / one["planned_mb"] - 1) for one in results.values()),
+        "first_speech_token": max(one["first_speech_token"] for one in results.values()),
+        "bandwidth_bound": 100 * step_bound / whole["step_s"],
+        "talker_realtime": 1 / whole["talker_s"] / FRAMES_A_SECOND,
+    }
+    rows = [_row(name, value, *GOALS[name]) for name, value in figures.items()]
+    for share, one in results.items():
+        named = {
+            "tokens_a_second": (1 / one["step_s"], "1/s"), "frames_a_second": (1 / one["talker_s"], "1/s"),
+            "first_text_s": (one["first_text_s"], "s"), "first_speech_s": (one["first_speech_s"], "s"),
+            "anonymous_mb": (one["anon_mb"], "MB"), "resident_mb": (one["rss_mb"], "MB"),
+        }  # fmt: skip
+        rows += [_row(f"{name}_{100 * share:.0f}", *pair, None, "higher") for name, pair in named.items()]
+    return rows
+
+
+def _row(name: str, value: float, unit: str, goal: float | None, better: str) -> Row:
+    return Row(name, round(value, 2), unit, goal, better, 1, None, None, machine(), COMMAND)
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m omni.bench.qwen3_omni", description=__doc__.splitlines()[0])
+    parser.add_argument("--arm", nargs=2, metavar=("FOLDER", "SHARE"), help="measure one share, and print it")
+    parser.add_argument("--config", default=MODEL, help="another configuration: a folder with a config.json")
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
+    parser.add_argument("--folder", type=Path, help="where the large files go for the time being")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.arm:
+        print(json.dumps(answered(Path(arguments.arm[0]), float(arguments.arm[1]))))
+        return
+    config, _ = find_config(arguments.config)
+    with tempfile.TemporaryDirectory(prefix="omni-real-", dir=arguments.folder) as folder:
+        free = shutil.disk_usage(folder).free
+        if free < DISK_BYTES and arguments.config == MODEL:
+            sys.exit(f"This needs {DISK_BYTES / 1e9:.0f} GB of disk, and {folder} has {free / 1e9:.0f}; see --folder.")
+        started = time.perf_counter()
+        true_size.write(config, Path(folder))
+        log.info("written in %.0f s; load %s", time.perf_counter() - started, os.getloadavg())
+        gb_s = bandwidth.measure()["gb_s"]
+        log.info("memory reads %.1f GB/s", gb_s)
+        results = {share: one for share in arguments.shares if (one := _measured(folder, share))}
+    if results:
+        rows = rows_of(results, gb_s)
+        for row in rows:
+            log.info("%-24s %9.2f %s %s %s", row.name, row.value, row.unit, row.target, "missed" if row.missed else "")
+        write_rows(arguments.out, rows)
+
+
+def _measured(folder: str, share: float) -> dict | None:
+    """One share in a process of its own; None where it does not fit or fails, and the log says why."""
+    command = [sys.executable, "-m", "omni.bench.qwen3_omni", "--arm", folder, str(share)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["killed"])[-1]
+        log.warning("%.0f%% of the experts failed (%d): %s", 100 * share, done.returncode, last)
+        return None
+    result = json.loads(done.stdout.splitlines()[-1])
+    log.info("%.0f%% of the experts: %s", 100 * share, {name: round(value, 3) for name, value in result.items()})
+    return result
+
+
+if __name__ == "__main__":
+    main()
