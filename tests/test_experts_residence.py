@@ -16,7 +16,8 @@ from omni.experts.cache import BudgetError
 from omni.experts.kernels import Floats, Unpacked
 from omni.experts.record import ExpertShape, write
 from omni.experts.residence import Experts, dealt_out
-from omni.experts.slab import Pool, Slab, SlabWriter
+from omni.experts.slab import Pool, Slab
+from omni.experts.slab_writer import SlabWriter
 
 POOLS = (
     Pool("thinker", ("thinker.0.experts", "thinker.1.experts"), 6, ExpertShape(128, 128)),

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from omni.experts import slab as slab_file
 from omni.experts.record import PAGE, ExpertShape
-from omni.experts.slab import Pool, Slab, SlabError, SlabWriter
+from omni.experts.slab import Pool, Slab, SlabError, partial_of
+from omni.experts.slab_writer import SlabWriter
 
 POOLS = (
     Pool("thinker", ("thinker.layers.0.mlp.experts", "thinker.layers.1.mlp.experts"), 3, ExpertShape(128, 64)),
@@ -184,7 +185,7 @@ def test_an_unfinished_slab_is_taken_up_where_it_stopped(path, tmp_path):
         assert writer.written_bytes == writer.total_bytes
         writer.finish()
     assert later.read_bytes() == path.read_bytes()
-    assert not slab_file.partial_of(later).exists()
+    assert not partial_of(later).exists()
 
 
 def test_a_record_that_did_not_reach_the_disk_whole_is_written_again(tmp_path):
@@ -192,8 +193,8 @@ def test_a_record_that_did_not_reach_the_disk_whole_is_written_again(tmp_path):
     with opened(path) as writer:
         _, offset, size = writer.contents.place(*KEYS[2])
         _, last, _ = writer.contents.place(*KEYS[4])
-    change(slab_file.partial_of(path), offset + size // 2)
-    os.truncate(slab_file.partial_of(path), last + 100)
+    change(partial_of(path), offset + size // 2)
+    os.truncate(partial_of(path), last + 100)
     with opened(path) as writer:
         assert list(writer.missing()) == [KEYS[2], *KEYS[4:]]
 
@@ -208,7 +209,7 @@ def test_what_is_left_of_another_conversion_is_begun_anew(tmp_path, other):
 
 def test_a_partial_file_with_a_damaged_header_is_begun_anew(tmp_path):
     path = begun(tmp_path)
-    change(slab_file.partial_of(path), 40)
+    change(partial_of(path), 40)
     with opened(path) as writer:
         assert list(writer.missing()) == KEYS
 
@@ -221,7 +222,7 @@ def test_a_finished_slab_is_not_written_again(path):
         assert writer.written_bytes == writer.total_bytes
         writer.finish()
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert not slab_file.partial_of(path).exists()
+    assert not partial_of(path).exists()
 
 
 def test_a_second_writer_waits_and_finds_the_slab_finished(tmp_path, caplog):
@@ -241,7 +242,7 @@ def test_a_second_writer_waits_and_finds_the_slab_finished(tmp_path, caplog):
         first.finish()
         first.close()
         assert found.result(30)
-    assert not slab_file.partial_of(path).exists()
+    assert not partial_of(path).exists()
 
 
 def test_a_second_writer_takes_up_what_the_first_left(tmp_path, caplog):
@@ -307,7 +308,7 @@ def test_a_slab_that_is_too_long_is_refused(path):
 
 def test_an_unfinished_slab_under_the_final_name_is_refused(tmp_path):
     path = begun(tmp_path, KEYS)
-    shutil.copy(slab_file.partial_of(path), path)
+    shutil.copy(partial_of(path), path)
     with pytest.raises(SlabError, match="never finished"):
         Slab.open(path)
 
@@ -370,7 +371,7 @@ def test_too_small_a_disk_is_noticed_before_any_record_is_written(tmp_path, monk
     huge = (Pool("thinker", ("layers.0.mlp.experts",), 1000, ExpertShape(2048, 768)),)
     with pytest.raises(SlabError, match=f"The disk is full: 2.7 GB more are needed in {tmp_path}"):
         opened(tmp_path / "experts.slab", pools=huge)
-    assert slab_file.partial_of(tmp_path / "experts.slab").stat().st_size < 2 * PAGE + 1000 * 8
+    assert partial_of(tmp_path / "experts.slab").stat().st_size < 2 * PAGE + 1000 * 8
     monkeypatch.undo()
     with opened(tmp_path / "experts.slab") as writer:  # the lock is not kept
         assert list(writer.missing()) == KEYS

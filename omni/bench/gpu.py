@@ -39,7 +39,8 @@ from omni.experts.loading import bind, take_out_experts
 from omni.experts.policy import DEFAULT
 from omni.experts.record import ExpertShape
 from omni.experts.residence import Experts
-from omni.experts.slab import Pool, Slab, SlabWriter
+from omni.experts.slab import Pool, Slab
+from omni.experts.slab_writer import SlabWriter
 from omni.figures import ROOT, Row, machine, read_rows, write_rows
 
 log = logging.getLogger(__name__)

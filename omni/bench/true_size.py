@@ -22,7 +22,8 @@ from omni.experts.conversion import INDEX, identity_of
 from omni.experts.kernels import best_kernel
 from omni.experts.nf4 import LEVELS
 from omni.experts.record import ExpertShape
-from omni.experts.slab import Pool, SlabWriter
+from omni.experts.slab import Pool
+from omni.experts.slab_writer import SlabWriter
 
 SHARD_BYTES = 2 * 10**9
 SPREAD = math.sqrt(sum(level**2 for level in LEVELS) / len(LEVELS))  # of a block of random levels, its maximum 1

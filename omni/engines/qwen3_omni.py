@@ -92,16 +92,9 @@ class Qwen3OmniEngine:
             config = config_of(folder)
             room = room_for(config, memory, where)
             reader = Reader(folder, int(room.context_tokens * MEDIA_SHARE), system)
-            with loading.refused_as_sentences():
-                loaded = loading.load_model(
-                    folder,
-                    room.experts_bytes,
-                    where,
-                    dtype,
-                    slabs,
-                    room.four_bit_dense,
-                    progress=terminal_progress(),
-                )
+            loaded = loading.load_model(
+                folder, room.experts_bytes, where, dtype, slabs, room.four_bit_dense, progress=terminal_progress()
+            )
         except (SlabError, ValueError, OSError) as error:  # each of them has a sentence
             raise OmniError(f"Qwen3-Omni cannot start: {_first_line(error)}.") from error
         log.info(

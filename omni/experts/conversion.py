@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from omni.experts import nf4, record
 from omni.experts.record import ExpertShape, Layout, Matrix
-from omni.experts.slab import Key, Pool, Slab, SlabError, SlabWriter
+from omni.experts.slab import Key, Pool, Slab, SlabError
+from omni.experts.slab_writer import SlabWriter
 
 SAMPLES = 64  # pages of each file that tell one state of the weights from another
 INDEX = "model.safetensors.index.json"

@@ -189,16 +189,17 @@ def load_model(
     kernel = kernel or best_kernel([pool.shape for pool in pools], device, dtype)
     slab = open_slab(source, Path(folder or source), pools, kernel, progress, device)
     forward.register()  # from_pretrained looks the name up
-    model, report = model_class(config).from_pretrained(
-        source,
-        config=config,
-        dtype=dtype,
-        quantization_config=ExpertsConfig(),
-        experts_implementation=forward.IMPLEMENTATION,
-        device_map={"": device},
-        output_loading_info=True,
-        **options,
-    )
+    with _refused_as_sentences():
+        model, report = model_class(config).from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            quantization_config=ExpertsConfig(),
+            experts_implementation=forward.IMPLEMENTATION,
+            device_map={"": device},
+            output_loading_info=True,
+            **options,
+        )
     if lacking := sorted(report["missing_keys"]):
         raise SlabError(f"{source} lacks {lacking[0]} ({len(lacking)} tensors in all); fetch the checkpoint again.")
     experts = hold(model, slab, kernel, device, memory, policy)
@@ -281,7 +282,7 @@ def _local(checkpoint: str | Path, revision: str | None) -> Path:
 
 
 @contextmanager
-def refused_as_sentences():
+def _refused_as_sentences():
     """Turn what a bad checkpoint makes transformers raise into SlabError with a sentence."""
     try:
         yield

@@ -10,16 +10,12 @@ not a signal. Knows nothing of checkpoints or caches.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
-import logging
 import os
-import shutil
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +26,6 @@ import torch
 from torch import Tensor
 
 from omni.experts.record import PAGE, ExpertShape, Layout
-
-log = logging.getLogger(__name__)
 
 MAGIC = b"omnislab"
 VERSION = 1
@@ -125,7 +119,7 @@ class Contents:
         return PREFIX.pack(*fields, zlib.crc32(PREFIX.pack(*fields, 0)[:-4]))
 
 
-class _OnDisk(contextlib.AbstractContextManager):
+class OnDisk(contextlib.AbstractContextManager):
     """What is closed at the end of its context. State: the open file, -1 when it is closed."""
 
     _file = -1
@@ -140,7 +134,7 @@ class _OnDisk(contextlib.AbstractContextManager):
         self.close()
 
 
-class Slab(_OnDisk):
+class Slab(OnDisk):
     """A finished slab, open for reading, by any number of threads and by forked processes too.
 
     State: the open file; by record, whether its checksum was compared in this process.
@@ -169,7 +163,7 @@ class Slab(_OnDisk):
         except OSError as error:
             raise SlabError(f"The expert file {path} cannot be opened: {error.strerror}.") from error
         try:
-            contents, table, complete = _parse(file, path)
+            contents, table, complete = parse_slab(file, path)
             if not complete:
                 raise SlabError(f"The expert file {path} was never finished; {AGAIN}.")
             if identity not in (None, contents.identity):
@@ -194,7 +188,7 @@ class Slab(_OnDisk):
         cannot be read or the record is damaged: then ``out`` holds nothing of use.
         """
         number, offset, size = self.contents.place(pool, layer, expert)
-        view = _bytes_of(out, size)
+        view = bytes_of(out, size)
         where = f"{self.path}, expert {expert} of {self.pools[pool].layers[layer]},"
         try:
             got = _fill(self._file, view, offset)
@@ -220,153 +214,26 @@ class Slab(_OnDisk):
             os.posix_fadvise(self._file, offset, size, os.POSIX_FADV_WILLNEED)
 
 
-class SlabWriter(_OnDisk):
-    """Writes a slab record by record, in any order, taking up what an earlier process left.
-
-    State: the partial file, open and locked until ``close``, and left for the next attempt where it is not finished;
-    its table; ``done``, whether the slab stands finished under its own name, which another process may have seen to
-    while this one waited for the lock.
-    """
-
-    def __init__(self, target: Path, identity: str, layout: Layout, pools: Sequence[Pool]):
-        """Raises SlabError where the folder cannot be written or has too little room for what is missing."""
-        self.target, self.partial = Path(target), partial_of(target)
-        self.contents = Contents(identity, layout, tuple(pools))
-        self._table, self.done = np.zeros(len(self.contents.sizes), ENTRY), False
-        with self._sentences():
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            self._file = _locked(self.partial)
-            try:
-                with contextlib.suppress(SlabError), Slab.open(self.target, identity) as slab:
-                    self.done = slab.contents == self.contents
-                if not self.done:
-                    self._take_up()
-                    if self._lacking() > 0:
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                elif not os.fstat(self._file).st_size:
-                    self.partial.unlink()  # made by opening it just now
-            except BaseException:
-                self.close()
-                raise
-
-    def missing(self) -> Iterator[Key]:
-        """The records still to be written, in the order of the file."""
-        for number, key in enumerate(() if self.done else self.contents.every_key()):
-            if not self._table["written"][number]:
-                yield key
-
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all records."""
-        return int(self.contents.sizes.sum())
-
-    @property
-    def written_bytes(self) -> int:
-        """Bytes of the records that are written."""
-        return self.total_bytes if self.done else int(self.contents.sizes @ self._table["written"].astype(np.int64))
-
-    def put(self, pool: int, layer: int, expert: int, record: Tensor) -> None:
-        """Write one record, (record_bytes,) uint8 on the CPU. Raises SlabError where the disk is full or fails."""
-        number, offset, size = self.contents.place(pool, layer, expert)
-        view = _bytes_of(record, size)
-        with self._sentences():
-            _write(self._file, view, offset)
-            self._enter(number, zlib.crc32(view), 1)
-
-    def finish(self) -> None:
-        """Put all of it on the disk and give the file its name. Raises ValueError where records are missing."""
-        if self.done:
-            return
-        if not self._table["written"].all():
-            raise ValueError(f"{self.target} cannot be finished while records are missing")
-        with self._sentences():
-            os.fsync(self._file)
-            _write(self._file, self.contents.prefix(True, self._table), 0)
-            os.fsync(self._file)
-            os.replace(self.partial, self.target)
-            folder = os.open(self.target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the name too
-            finally:
-                os.close(folder)
-        self.done = True
-
-    def _take_up(self) -> None:
-        """Keep of the partial file what is of the same contents and undamaged; begin anew otherwise."""
-        contents = None
-        with contextlib.suppress(SlabError):
-            contents, table, _ = _parse(self._file, self.partial)
-        if contents != self.contents:
-            os.ftruncate(self._file, 0)
-            _write(self._file, self.contents.prefix(False, self._table) + self.contents.header, 0)
-            _write(self._file, self._table.tobytes(), self.contents.table_at)
-            return
-        self._table = table
-        for key in self.contents.every_key():
-            number, offset, size = self.contents.place(*key)
-            if table["written"][number] and zlib.crc32(_read(self._file, size, offset)) != table["crc"][number]:
-                self._enter(number, 0, 0)
-        log.info("Going on with %s: %d of %d records are there", self.target, table["written"].sum(), len(table))
-
-    def _enter(self, number: int, crc: int, written: int) -> None:
-        self._table[number] = crc, written
-        _write(self._file, self._table[number].tobytes(), self.contents.table_at + number * ENTRY.itemsize)
-
-    def _lacking(self) -> int:
-        """Bytes that the disk lacks for what is still to be written."""
-        folder = next(parent for parent in self.target.absolute().parents if parent.exists())
-        return self.total_bytes - self.written_bytes - shutil.disk_usage(folder).free
-
-    @contextlib.contextmanager
-    def _sentences(self) -> Iterator[None]:
-        """Failures of the disk as sentences."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise SlabError(f"The expert file {self.target} cannot be written: {error.strerror}.") from error
-            lacking = max(1, -(-self._lacking() // 10**8)) / 10
-            raise SlabError(
-                f"The disk is full: {lacking:.1f} GB more are needed in {self.target.parent}. Make room and start "
-                "again; what is written stays."
-            ) from error
-
-
 def partial_of(target: Path) -> Path:
     """Where a slab is written before it is finished."""
     return Path(target).with_name(f"{Path(target).name}.partial")
 
 
-def _locked(partial: Path) -> int:
-    """The partial file, opened, and locked against every other writer; waits for one that is at work."""
-    while True:
-        file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("Another process is writing %s; waiting until it is done", partial)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file), os.stat(partial)):
-                return file
-        os.close(file)  # the process that had the lock has given the file its own name
-
-
-def _parse(file: int, path: Path) -> tuple[Contents, np.ndarray, bool]:
+def parse_slab(file: int, path: Path) -> tuple[Contents, np.ndarray, bool]:
     """Contents, table, and whether the slab is complete. Raises SlabError where the header is not a sound one."""
     damaged = SlabError(f"The header of {path} is damaged or cut off; {AGAIN}.")
     try:
-        prefix = _read(file, PREFIX.size, 0)
+        prefix = read_at(file, PREFIX.size, 0)
         if len(prefix) < PREFIX.size or not prefix.startswith(MAGIC):
             raise SlabError(f"{path} is not an expert file; {AGAIN}.")
         _, version, complete, size, header_crc, table_crc, prefix_crc = PREFIX.unpack(prefix)
         if version != VERSION:
             raise SlabError(f"{path} is of format {version}, and this program reads format {VERSION}; {AGAIN}.")
-        header = _read(file, size, PREFIX.size) if zlib.crc32(prefix[:-4]) == prefix_crc else b""
+        header = read_at(file, size, PREFIX.size) if zlib.crc32(prefix[:-4]) == prefix_crc else b""
         if not header or zlib.crc32(header) != header_crc:
             raise damaged
         contents = Contents.parse(bytes(header))
-        table = np.frombuffer(_read(file, ENTRY.itemsize * len(contents.sizes), contents.table_at), ENTRY)
+        table = np.frombuffer(read_at(file, ENTRY.itemsize * len(contents.sizes), contents.table_at), ENTRY)
     except OSError as error:
         raise SlabError(f"{path} cannot be read ({error.strerror}): the disk may be failing; check it.") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -380,7 +247,7 @@ def _page_up(at: int) -> int:
     return -(-at // PAGE) * PAGE
 
 
-def _bytes_of(record: Tensor, size: int) -> memoryview:
+def bytes_of(record: Tensor, size: int) -> memoryview:
     """The bytes of a tensor, not copied. Raises ValueError where it is no record of ``size`` bytes."""
     if record.shape != (size,) or record.dtype != torch.uint8 or record.device.type != "cpu" or record.stride() != (1,):
         raise ValueError(f"a record is ({size},) uint8 on the CPU, not {tuple(record.shape)} {record.dtype}")
@@ -395,18 +262,10 @@ def _fill(file: int, view: memoryview, offset: int) -> int:
     return done
 
 
-def _read(file: int, size: int, offset: int) -> bytearray:
+def read_at(file: int, size: int, offset: int) -> bytearray:
     """Up to ``size`` bytes, fewer where the file ends."""
     held = bytearray(min(size, max(0, os.fstat(file).st_size - offset)))
     with memoryview(held) as view:
         got = _fill(file, view, offset)
     del held[got:]
     return held
-
-
-def _write(file: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of ``data``."""
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(file, view, offset)
-        view, offset = view[done:], offset + done
