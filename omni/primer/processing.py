@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from omni.primer import vocabulary as v
 from omni.primer.tokenizers.audio import HOP, AudioTokenizer
 from omni.primer.tokenizers.image import GRID, ImageTokenizer, to_tensor
+from omni.primer.tokenizers.storage import load_module
 from omni.primer.tokenizers.text import TextTokenizer
 from omni.primer.tokenizers.video import LATER_GRID, VideoTokenizer
 
@@ -141,9 +141,3 @@ class Tokenizers:
     def encode_sound(self, samples: np.ndarray) -> list[int]:
         """(N,) float32 mono samples at 16 kHz to 50 codes a second."""
         return self.audio.encode(torch.as_tensor(samples, dtype=torch.float32)).tolist()
-
-
-def load_module(module: torch.nn.Module, path: Path) -> torch.nn.Module:
-    """A tokeniser with its fp16 weights, ready to run in float32."""
-    module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    return module.eval().requires_grad_(False)

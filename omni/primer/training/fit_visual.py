@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from omni.primer.processing import load_module
 from omni.primer.tokenizers.image import ImageTokenizer, to_tensor
+from omni.primer.tokenizers.storage import load_module, save_module
 from omni.primer.tokenizers.video import VideoTokenizer
 from omni.primer.training import world
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
@@ -154,7 +153,7 @@ def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
             saved = budget.spent
             state = {"model": tokenizer.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": saved}
             save_checkpoint(path, state)
-            save_file({k: v.half().contiguous() for k, v in tokenizer.state_dict().items()}, weights)
+            save_module(tokenizer, weights, int8="" if stage == "video" else "decoder")
             log.info("%s step %d PSNR %.2f dB", stage, step, evaluate(stage, tokenizer, images))
 
 
