@@ -19,9 +19,11 @@ def main() -> None:
     from omni.engines import open_engine  # the settings are checked before the slow imports
     from omni.errors import OmniError
     from omni.ui.page import build_page, launch_options
+    from omni.ui.waiting import WaitingPage
 
     try:
-        page = build_page(open_engine(settings), settings)
+        with WaitingPage(settings.host, settings.port) as waiting:
+            page = build_page(open_engine(settings, waiting.tell), settings)
     except OmniError as error:
         sys.exit(str(error))
     try:

@@ -1,6 +1,7 @@
 """What a server can be told: one frozen dataclass, read from the command line and the environment.
 
-Every field is a flag (``--queue-size``) and a variable (``OMNI_QUEUE_SIZE``); the flag wins. Imports nothing of ours.
+Every field is a flag (``--queue-size``) and a variable (``OMNI_QUEUE_SIZE``); the flag wins. The address may also come
+in Gradio's own variables, as it does on a Space. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 PREFIX = "OMNI_"
+GRADIO = {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT"}
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -57,11 +59,13 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     values = {}
     try:
         for one in fields(Settings):
-            variable = variable_of(one)
             if given[one.name] is not None:
                 values[one.name] = convert(one, given[one.name], flag_of(one))
-            elif environment.get(variable):
-                values[one.name] = convert(one, environment[variable], variable)
+                continue
+            for variable in (variable_of(one), GRADIO.get(one.name)):
+                if variable and environment.get(variable):
+                    values[one.name] = convert(one, environment[variable], variable)
+                    break
     except BadValue as bad:
         parser.error(str(bad))
     return Settings(**values)

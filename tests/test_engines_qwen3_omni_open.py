@@ -93,3 +93,14 @@ def test_the_settings_open_it_in_the_memory_that_is_planned(tiny_omni, tmp_path,
     assert list(tmp_path.glob("experts/*.slab"))
     events = engine.reply(asked(omni_samples, ("Hello", "picture")), Wish(frozenset({"speech"}), max_tokens=6, seed=1))
     assert any(isinstance(event, SpeechChunk) for event in events)
+
+
+def test_it_reports_how_far_it_is(tiny_omni, tmp_path):
+    told = []
+    Qwen3OmniEngine.open(str(tiny_omni), device="cpu", slabs=tmp_path, report=told.append)
+    doings = [one.doing for one in told]
+    assert doings[0] == "Fetching the checkpoint"
+    assert doings[-1] == "Loading the model"
+    shares = [one.done for one in told if one.done is not None]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 0.5 < shares[-1] < 1

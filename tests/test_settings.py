@@ -32,6 +32,13 @@ def test_a_flag_wins_over_a_variable():
     assert (settings.port, settings.queue_size) == (9001, 3)
 
 
+def test_the_address_may_come_in_gradio_s_own_variables():
+    environment = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": "7861"}
+    settings = read_settings([], environment)
+    assert (settings.host, settings.port) == ("0.0.0.0", 7861)
+    assert read_settings([], {**environment, "OMNI_PORT": "9000"}).port == 9000
+
+
 def test_values_get_the_type_of_their_field():
     settings = read_settings(["--share", "--root", "/tmp/x"], {"OMNI_LOG_LEVEL": "debug"})
     assert settings == Settings(share=True, root=Path("/tmp/x"), log_level="debug")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from omni.engine import Engine
+from omni.events import Progress
 from omni.settings import Settings
 
 
-def open_engine(settings: Settings) -> Engine:
-    """The engine that ``settings`` name, loaded and ready. Raises OmniError where it cannot be opened."""
+def open_engine(settings: Settings, report: Callable[[Progress], None] = lambda _: None) -> Engine:
+    """The engine that ``settings`` name, loaded and ready; ``report`` is told how far it is.
+
+    Raises OmniError where it cannot be opened.
+    """
+    report(Progress("Loading the model"))
     if settings.engine == "primer":
         from omni.engines.primer import PrimerEngine
 
@@ -22,5 +29,6 @@ def open_engine(settings: Settings) -> Engine:
             settings.memory,
             settings.root / "experts",
             settings.system,
+            report=report,
         )
     raise ValueError(f"no engine is called {settings.engine!r}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,23 +77,25 @@ class Qwen3OmniEngine:
         slabs: Path | None = None,
         system: str = "",
         dtype: torch.dtype = torch.bfloat16,
+        report: Callable[[Progress], None] = lambda _: None,
     ) -> Qwen3OmniEngine:
         """Load a folder, or a repository of the hub, within ``memory`` of the device: "12GB" or "all".
 
-        An empty ``revision`` is the pinned one of REPOSITORY, and the newest of any other.
-
-        The experts stand in a file that is made in ``slabs`` once. Raises OmniError with a sentence where the
+        An empty ``revision`` is the pinned one of REPOSITORY, and the newest of any other. ``report`` is told how far
+        it is. The experts stand in a file that is made in ``slabs`` once. Raises OmniError with a sentence where the
         checkpoint cannot be had or is no such model, the file cannot be made, or the memory is too little.
         """
         where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         started = time.perf_counter()
         try:
+            report(Progress("Fetching the checkpoint"))
             folder = fetch(model, revision)
+            report(Progress("Loading the model"))
             config = config_of(folder)
             room = room_for(config, memory, where)
             reader = Reader(folder, int(room.context_tokens * MEDIA_SHARE), system)
             loaded = loading.load_model(
-                folder, room.experts_bytes, where, dtype, slabs, room.four_bit_dense, progress=terminal_progress()
+                folder, room.experts_bytes, where, dtype, slabs, room.four_bit_dense, progress=_told(report)
             )
         except (SlabError, ValueError, OSError) as error:  # each of them has a sentence
             raise OmniError(f"Qwen3-Omni cannot start: {_first_line(error)}.") from error
@@ -282,6 +284,18 @@ def config_of(folder: Path) -> Qwen3OmniMoeConfig:
     if not isinstance(config, Qwen3OmniMoeConfig):
         raise ValueError(f"{folder} holds a model of the kind {config.model_type}, and this engine runs Qwen3-Omni")
     return config
+
+
+def _told(report: Callable[[Progress], None]) -> Callable[[int, int], None]:
+    """Follows a conversion in the terminal and in the page."""
+    bar = terminal_progress()
+
+    def show(done: int, total: int) -> None:
+        bar(done, total)
+        writing = Progress("Writing the experts in 4 bits, once", done / total)
+        report(writing if done < total else Progress("Loading the model"))
+
+    return show
 
 
 def _first_line(error: Exception) -> str:
