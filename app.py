@@ -17,13 +17,14 @@ def main() -> None:
     prepare(settings)
 
     from omni.engines import open_engine  # the settings are checked before the slow imports
+    from omni.engines.borrowed import Borrowing
     from omni.errors import OmniError
     from omni.ui.page import build_page, launch_options
     from omni.ui.waiting import WaitingPage
 
     try:
         with WaitingPage(settings.host, settings.port) as waiting:
-            page = build_page(open_engine(settings, waiting.tell), settings)
+            page = build_page(Borrowing(open_engine(settings, waiting.tell)), settings)
     except OmniError as error:
         sys.exit(str(error))
     try:

@@ -1,0 +1,37 @@
+"""Replies on a GPU that is lent for each of them (Hugging Face ZeroGPU); anywhere else an engine stays as it is.
+
+A lent GPU is seen by a process that is forked for one reply and then gone: what an engine keeps between replies must
+not be on the GPU, and is not, since experts, threads and pinned memory are made in the process that first uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import spaces
+
+from omni.conversation import Conversation
+from omni.engine import Engine, Wish
+from omni.events import Event
+
+READING = 10.0  # seconds until the first token, with the way to the GPU and back
+TOKENS_A_SECOND = {"text": 20.0, "speech": 8.0}  # estimates, on the safe side; every second asked for is paid for
+LONGEST = 120
+
+
+def seconds_for(conversation: Conversation, wish: Wish) -> int:
+    """How long the GPU is asked for: a reply of full length, spoken unless the wish is for text alone."""
+    kind = "text" if wish.outputs is not None and "speech" not in wish.outputs else "speech"
+    return min(LONGEST, round(READING + wish.max_tokens / TOKENS_A_SECOND[kind]))
+
+
+class Borrowing:
+    """An engine whose every reply asks for a GPU first."""
+
+    def __init__(self, engine: Engine):
+        self.name, self.capabilities = engine.name, engine.capabilities
+        self._reply = spaces.GPU(engine.reply, duration=seconds_for)
+
+    def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:
+        """See omni.engine.Engine."""
+        return self._reply(conversation, wish)
