@@ -30,7 +30,7 @@ from omni.experts.record import ExpertShape, Layout, Matrix, Record
 log = logging.getLogger(__name__)
 
 FUSED_TOKENS = 40  # up to here bitsandbytes' kernel, which works token by token, beats unpacking
-NATIVE_TOKENS = 12  # and up to here our own, where unpacking is followed by a product of bf16
+NATIVE_TOKENS = 32  # and up to here our own
 SILU = (nn.SiLU, SiLUActivation)
 
 

@@ -78,102 +78,133 @@ static void round_activations(const float *x, long columns, Activations to) {
     }
 }
 
+/* Each way below gives ``dots``: one row against ``count`` vectors, into ``out``. What it unpacks of the row serves all of
+ * them. It is compiled for each count that it is called with, up to TOGETHER, and sums in the same order for any count. */
+#define TOGETHER 4
+#define COMPILED_FOR_EACH_COUNT static inline __attribute__((always_inline))
+
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
-/* Adds to ``sum`` what one group contributes: its 64 bytes, and its two maxima as one number. */
-static inline __m512 added(__m512 sum, __m512i bytes, int64_t maxima, Activations x, long group) {
+/* Adds to each sum what one group contributes: its 64 bytes, and its two maxima as one number. */
+COMPILED_FOR_EACH_COUNT void add_group(const int count, __m512 *sums, __m512i bytes, int64_t maxima,
+                                       const Activations *x, long group) {
     const __m512i low = _mm512_set1_epi8(15), halves = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
     const __m128i signed_levels = _mm_loadu_si128((const __m128i *)LEVELS);
     const __m512i levels = _mm512_broadcast_i32x4(_mm_xor_si128(signed_levels, _mm_set1_epi8(-128)));
-    __m512i even = _mm512_shuffle_epi8(levels, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low));
-    __m512i odd = _mm512_shuffle_epi8(levels, _mm512_and_si512(bytes, low));
-    __m512i whole = _mm512_loadu_si512(x.start + group * LANES);
-    whole = _mm512_dpbusd_epi32(whole, even, _mm512_loadu_si512(x.codes + group * GROUP));
-    whole = _mm512_dpbusd_epi32(whole, odd, _mm512_loadu_si512(x.codes + group * GROUP + GROUP / 2));
-    __m512 spread = _mm512_permutexvar_ps(halves, _mm512_castsi512_ps(_mm512_set1_epi64(maxima)));
-    __m512 scale = _mm512_mul_ps(spread, _mm512_loadu_ps(x.scale + group * LANES));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, sum);
+    const __m512i even = _mm512_shuffle_epi8(levels, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low));
+    const __m512i odd = _mm512_shuffle_epi8(levels, _mm512_and_si512(bytes, low));
+    const __m512 spread = _mm512_permutexvar_ps(halves, _mm512_castsi512_ps(_mm512_set1_epi64(maxima)));
+    for (int i = 0; i < count; i++) {
+        __m512i whole = _mm512_loadu_si512(x[i].start + group * LANES);
+        whole = _mm512_dpbusd_epi32(whole, even, _mm512_loadu_si512(x[i].codes + group * GROUP));
+        whole = _mm512_dpbusd_epi32(whole, odd, _mm512_loadu_si512(x[i].codes + group * GROUP + GROUP / 2));
+        __m512 scale = _mm512_mul_ps(spread, _mm512_loadu_ps(x[i].scale + group * LANES));
+        sums[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scale, sums[i]);
+    }
 }
 
-static inline float dot(const uint8_t *packed, const float *absmax, long columns, Activations x) {
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+COMPILED_FOR_EACH_COUNT void dots(const int count, const uint8_t *packed, const float *absmax, long columns,
+                                  const Activations *x, float *out) {
+    __m512 even[TOGETHER], odd[TOGETHER]; /* sums of the groups with even numbers, and with odd ones */
+    for (int i = 0; i < count; i++) even[i] = odd[i] = _mm512_setzero_ps();
     long group = 0;
     int64_t maxima = 0;
     for (; group < columns / GROUP; group++) {
         const uint8_t *from = packed + group * (GROUP / 2);
         memcpy(&maxima, absmax + 2 * group, 8);
         _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);
-        sums[group % 2] = added(sums[group % 2], _mm512_loadu_si512(from), maxima, x, group);
+        add_group(count, group % 2 ? odd : even, _mm512_loadu_si512(from), maxima, x, group);
     }
     if (columns % GROUP) { /* one block is left */
         maxima = 0;
         memcpy(&maxima, absmax + 2 * group, 4);
-        sums[0] = added(sums[0], _mm512_maskz_loadu_epi32(0xFF, packed + group * (GROUP / 2)), maxima, x, group);
+        __m512i bytes = _mm512_maskz_loadu_epi32(0xFF, packed + group * (GROUP / 2));
+        add_group(count, even, bytes, maxima, x, group);
     }
-    return _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
+    for (int i = 0; i < count; i++) out[i] = _mm512_reduce_add_ps(_mm512_add_ps(even[i], odd[i]));
 }
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
-static __m256i multiplied(__m256i levels, const int8_t *codes) {
+static inline __m256i multiplied(__m256i levels, const int8_t *codes) {
     __m256i signs = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *)codes), levels);
     return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(levels), signs), _mm256_set1_epi16(1));
 }
 
-static inline float dot(const uint8_t *packed, const float *absmax, long columns, Activations x) {
+COMPILED_FOR_EACH_COUNT void dots(const int count, const uint8_t *packed, const float *absmax, long columns,
+                                  const Activations *x, float *out) {
     const __m256i low = _mm256_set1_epi8(15);
     const __m256i levels = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)LEVELS));
-    __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    __m256 sums[TOGETHER];
+    for (int i = 0; i < count; i++) sums[i] = _mm256_setzero_ps();
     for (long block = 0; block < columns / BLOCK; block++) {
         const uint8_t *from = packed + block * (BLOCK / 2);
-        const int8_t *codes = x.codes + block / 2 * GROUP + block % 2 * (BLOCK / 2);
+        const long at = block / 2 * GROUP + block % 2 * (BLOCK / 2);
         __m256i bytes = _mm256_loadu_si256((const __m256i *)from);
         _mm_prefetch((const char *)from + AHEAD, _MM_HINT_T0);
         __m256i even = _mm256_shuffle_epi8(levels, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low));
         __m256i odd = _mm256_shuffle_epi8(levels, _mm256_and_si256(bytes, low));
-        __m256i sum = _mm256_add_epi32(multiplied(even, codes), multiplied(odd, codes + GROUP / 2));
-        __m256 scale = _mm256_set1_ps(absmax[block] * x.scale[block * (LANES / 2)]);
-        sums[block % 2] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, sums[block % 2]);
+        for (int i = 0; i < count; i++) {
+            const int8_t *codes = x[i].codes + at;
+            __m256i sum = _mm256_add_epi32(multiplied(even, codes), multiplied(odd, codes + GROUP / 2));
+            __m256 scale = _mm256_set1_ps(absmax[block] * x[i].scale[block * (LANES / 2)]);
+            sums[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, sums[i]);
+        }
     }
-    float lanes[8], total = 0;
-    _mm256_storeu_ps(lanes, _mm256_add_ps(sums[0], sums[1]));
-    for (int i = 0; i < 8; i++) total += lanes[i];
-    return total;
+    for (int i = 0; i < count; i++) {
+        float lanes[8];
+        _mm256_storeu_ps(lanes, sums[i]);
+        out[i] = 0;
+        for (int lane = 0; lane < 8; lane++) out[i] += lanes[lane];
+    }
 }
 
 #else
 
-static inline float dot(const uint8_t *packed, const float *absmax, long columns, Activations x) {
-    float total = 0;
-    for (long block = 0; block < columns / BLOCK; block++) {
-        const uint8_t *from = packed + block * (BLOCK / 2);
-        const int8_t *even = x.codes + block / 2 * GROUP + block % 2 * (BLOCK / 2), *odd = even + GROUP / 2;
-        int sum = 0;
-        for (int i = 0; i < BLOCK / 2; i++) sum += LEVELS[from[i] >> 4] * even[i] + LEVELS[from[i] & 15] * odd[i];
-        total += sum * (absmax[block] * x.scale[block * (LANES / 2)]);
+COMPILED_FOR_EACH_COUNT void dots(const int count, const uint8_t *packed, const float *absmax, long columns,
+                                  const Activations *x, float *out) {
+    for (int i = 0; i < count; i++) {
+        out[i] = 0;
+        for (long block = 0; block < columns / BLOCK; block++) {
+            const uint8_t *from = packed + block * (BLOCK / 2);
+            const int8_t *even = x[i].codes + block / 2 * GROUP + block % 2 * (BLOCK / 2), *odd = even + GROUP / 2;
+            int sum = 0;
+            for (int j = 0; j < BLOCK / 2; j++) sum += LEVELS[from[j] >> 4] * even[j] + LEVELS[from[j] & 15] * odd[j];
+            out[i] += sum * (absmax[block] * x[i].scale[block * (LANES / 2)]);
+        }
     }
-    return total;
 }
 
 #endif
 
 static inline float row_of(const uint8_t *packed, const float *absmax, long row, long columns, Activations x) {
-    return dot(packed + row * (columns / 2), absmax + row * (columns / BLOCK), columns, x);
+    float made;
+    dots(1, packed + row * (columns / 2), absmax + row * (columns / BLOCK), columns, &x, &made);
+    return made;
 }
 
 /* x (tokens, columns) times a matrix (rows, columns), transposed, into out (tokens, rows). Returns 1 without memory. */
 int nf4_product(long tokens, long rows, long columns, const float *x, const uint8_t *packed, const float *absmax,
                 float *out, int threads) {
-    char *memory = malloc(tokens * bytes_of(columns));
-    if (!memory) return 1;
-    for (long token = 0; token < tokens; token++)
-        round_activations(x + token * columns, columns, at(memory + token * bytes_of(columns), columns));
+    Activations *rounded = malloc(tokens * (sizeof(Activations) + bytes_of(columns)));
+    if (!rounded) return 1;
+    for (long token = 0; token < tokens; token++) {
+        rounded[token] = at((char *)(rounded + tokens) + token * bytes_of(columns), columns);
+        round_activations(x + token * columns, columns, rounded[token]);
+    }
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (long row = 0; row < rows; row++)
-        for (long token = 0; token < tokens; token++)
-            out[token * rows + row] =
-                row_of(packed, absmax, row, columns, at(memory + token * bytes_of(columns), columns));
-    free(memory);
+    for (long row = 0; row < rows; row++) {
+        const uint8_t *bytes = packed + row * (columns / 2);
+        const float *maxima = absmax + row * (columns / BLOCK);
+        float made[TOGETHER];
+        long token = 0;
+        for (; token + TOGETHER <= tokens; token += TOGETHER) {
+            dots(TOGETHER, bytes, maxima, columns, rounded + token, made);
+            for (int i = 0; i < TOGETHER; i++) out[(token + i) * rows + row] = made[i];
+        }
+        for (; token < tokens; token++) dots(1, bytes, maxima, columns, rounded + token, out + token * rows + row);
+    }
+    free(rounded);
     return 0;
 }
 
