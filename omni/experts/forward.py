@@ -112,7 +112,7 @@ def _decode(module: nn.Module, bound: LayerExperts, x: Tensor, chosen: list[int]
             made = torch.cat([rows[i] for i in range(len(slots))])
     finally:
         cache.release(slots)
-    return weights.float()[None] @ made.float()
+    return torch.mv(made.float().T, weights.float())[None]
 
 
 def _late_ones_last(slots: list[Slot]) -> list[int]:
