@@ -27,7 +27,7 @@ SHIPPED = (
     "video.safetensors",
     "audio.safetensors",
 )
-MINUTES = {"image": 40.0, "decoder": 15.0, "audio": 30.0, "video": 15.0, "model": 90.0}  # on two cores
+MINUTES = {"image": 40.0, "decoder": 15.0, "audio": 60.0, "video": 50.0, "model": 120.0}  # on two cores
 
 
 def stages(out: Path, size: str, share: float) -> list[list[str]]:
@@ -38,7 +38,7 @@ def stages(out: Path, size: str, share: float) -> list[list[str]]:
         ["fit_visual", "image", "--out", str(out), "--minutes", minutes["image"]],
         ["fit_visual", "decoder", "--out", str(out), "--minutes", minutes["decoder"]],
         ["fit_audio", "--out", str(out / "audio.safetensors"), "--minutes", minutes["audio"], "--resume"],
-        ["fit_visual", "video", "--out", str(out), "--minutes", minutes["video"], "--batch", "12"],
+        ["fit_visual", "video", "--out", str(out), "--minutes", minutes["video"]],
         ["fit_model", "--out", str(out), "--size", size, "--minutes", minutes["model"]],
     ]
 
