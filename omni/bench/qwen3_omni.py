@@ -26,6 +26,7 @@ import torch
 
 from omni.bench import true_size
 from omni.bench.peers import bandwidth
+from omni.bench.peers.ours import bring
 from omni.bench.peers.steps import memory
 from omni.conversation import Conversation, Message, Text
 from omni.engine import Wish
@@ -97,7 +98,7 @@ def answered(folder: Path, share: float) -> dict:
     started = time.perf_counter()
     loaded = loading.load_model(folder, budget, "cpu", four_bit_dense=True)
     load_seconds = time.perf_counter() - started
-    _fill(loaded)
+    bring(loaded)
     engine = Qwen3OmniEngine(loaded.model, loaded.experts, Numbers(config), CONTEXT)
     conversation = Conversation(folder, (Message("user", (Text("words"),)),))
     words = _timed(engine.reply(conversation, Wish(frozenset({"text"}), seed=1, max_tokens=WORDS)), TextDelta)
@@ -114,16 +115,6 @@ def answered(folder: Path, share: float) -> dict:
         **first_speech, "anon_mb": peak.megabytes, "planned_mb": (fixed + budget) / 2**20, "rss_mb": memory()["rss_mb"],
         **{f"{name}_hits": rate for name, rate in hits.items()}, "load": os.getloadavg()[0],
     }  # fmt: skip
-
-
-def _fill(loaded: loading.Loaded) -> None:
-    """Bring as many experts as there is room for, as a long conversation would."""
-    for held in loaded.experts.pools:
-        keys = [(layer, expert) for layer in range(len(held.pool.layers)) for expert in range(held.pool.experts)]
-        for key in keys[: held.cache.target]:
-            slots = held.cache.acquire([key])
-            held.cache.wait(slots[0])
-            held.cache.release(slots)
 
 
 def _timed(events: Iterator[Event], kind: type) -> list[float]:

@@ -205,10 +205,10 @@ def _image(decoder: Decoder) -> Iterator[Token]:
     sequence.push(v.IMAGE)
     blank = Sequence()
     blank.extend([v.BEGIN, v.ASSISTANT, v.IMAGE])
-    unguided = Decoder(decoder.model, blank, decoder.plan)
+    unguided = Decoder(decoder.model, blank, decoder.plan) if guidance != 1 else None
     for index in range(IMAGE_CODES):
         logits = decoder.logits("visual")
-        if guidance != 1:
+        if unguided:
             plain = unguided.logits("visual")
             logits = plain + guidance * (logits - plain)
         code = decoder.choose(logits, 0.95, HAND_COOLING * decoder.plan.temperature)

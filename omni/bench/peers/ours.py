@@ -33,7 +33,7 @@ def run(
     torch.set_num_threads(threads)
     loaded = load_model(checkpoint, memory=budget, folder=Path(slab), four_bit_dense=True, policy=policy)
     if budget is None:
-        _bring_all(loaded)
+        bring(loaded)
     [held] = loaded.experts.pools
     held.routing.open(("text",))
     measured = timed(decoder(loaded.model), shape, warm_up, steps, zipf)
@@ -47,11 +47,11 @@ def run(
     return answer
 
 
-def _bring_all(loaded: Loaded) -> None:
-    """Read every expert into memory."""
+def bring(loaded: Loaded) -> None:
+    """Read as many experts as there is room for, as a long conversation would."""
     for held in loaded.experts.pools:
-        for layer in range(len(held.pool.layers)):
-            for expert in range(held.pool.experts):
-                slots = held.cache.acquire([(layer, expert)])
-                held.cache.wait(slots[0])
-                held.cache.release(slots)
+        keys = [(layer, expert) for layer in range(len(held.pool.layers)) for expert in range(held.pool.experts)]
+        for key in keys[: held.cache.target]:
+            slots = held.cache.acquire([key])
+            held.cache.wait(slots[0])
+            held.cache.release(slots)
