@@ -22,7 +22,8 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from omni.experts import conversion, forward
-from omni.experts.kernels import Kernel, best_kernel
+from omni.experts.decode import shorten
+from omni.experts.kernels import Kernel, Native, best_kernel
 from omni.experts.linear import pack_linears
 from omni.experts.norms import fuse_norms
 from omni.experts.policy import DEFAULT
@@ -206,6 +207,8 @@ def load_model(
     if four_bit_dense:
         pack_linears(model, kernel)
     fuse_norms(model)
+    if isinstance(kernel, Native):
+        shorten(model, kernel)
     check_loaded(model)
     log.info("%s", experts.describe())
     return Loaded(model.eval(), experts)
