@@ -82,6 +82,46 @@ def test_instead_answers_from_the_changed_question_and_keeps_its_media(here: Vis
     assert visit.ask_instead(before, 9, Text("nothing")).turn is None
 
 
+def changed(here: Visit, place: int, words: str) -> Visit:
+    """The question at ``place`` in other words, answered."""
+    asked_instead = visit.ask_instead(here, place, Text(words))
+    return visit.conclude(hearing(asked_instead, TextDelta(f"to {words}"), Finished(Usage())))
+
+
+def test_a_changed_question_leaves_the_old_way_to_go_back_to(here: Visit):
+    first = talked(talked(here, "one"), "two")
+    second = changed(first, 0, "uno")
+    assert texts(second) == ["uno", "to uno"]
+    assert [message.text for message in visit.versions(second, 0)] == ["one", "uno"]
+    back = visit.turn_to(second, 0, 0)
+    assert texts(back) == ["one", "to one", "two", "to two"]
+    longer = talked(visit.turn_to(back, 0, 1), "due")
+    assert texts(longer) == ["uno", "to uno", "due", "to due"]
+    assert texts(visit.turn_to(visit.turn_to(longer, 0, 0), 0, 1)) == texts(longer)
+
+
+def test_replies_have_versions_where_they_stand(here: Visit):
+    before = talked(here, "one")
+    again = visit.conclude(hearing(visit.ask_again(before), TextDelta("anew"), Finished(Usage())))
+    assert [message.text for message in visit.versions(again, 1)] == ["to one", "anew"]
+    assert len(visit.versions(again, 0)) == 1
+    assert len(visit.versions(talked(again, "two"), 3)) == 1
+
+
+def test_a_stop_is_remembered_with_its_way(here: Visit):
+    stopped = visit.settle(hearing(asked(here, "one"), TextDelta("half")))
+    second = changed(stopped, 0, "uno")
+    assert second.stopped == frozenset()
+    assert visit.turn_to(second, 0, 0).stopped == {1}
+    assert visit.turn_to(second, 0, 7) == second
+
+
+def test_undo_shortens_the_way_that_the_thread_is_on(here: Visit):
+    undone = visit.undo(changed(talked(talked(here, "one"), "two"), 2, "due"))
+    assert texts(undone) == ["one", "to one"]
+    assert [message.text for message in visit.versions(talked(undone, "tre"), 2)] == ["two", "tre"]
+
+
 def test_undo_returns_the_last_question(here: Visit):
     before = visit.settle(hearing(asked(talked(here, "one"), "two"), TextDelta("half")))
     after = visit.undo(before)

@@ -127,6 +127,12 @@ class Actions:
         return _asking(visit.ask_instead(here, int(event.index), words))
 
     @when_idle
+    def turn_to(self, here: Visit, event: gr.EventData) -> Screen:
+        """Go over to another version of a message, and to what came after it."""
+        here = visit.turn_to(here, int(event.index), int(event.version))
+        return Screen(here, thread=thread_value(here), player=SILENT, status=status.quiet())
+
+    @when_idle
     def take_back(self, here: Visit, laid: Laid, words: str) -> Screen:
         """Undo the last question and its reply; the question returns to the composer."""
         return _returning(visit.undo(here), laid, words, status.quiet())

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from omni.conversation import Audio, Image, Message, Part, Text, Video
 from omni.events import ClipPreview, ImagePreview
 from omni.ui.draft import Draft
-from omni.ui.visit import Visit
+from omni.ui.visit import Visit, versions
 
 SMALL = 128  # pixels; up to this side a preview is sent without loss
 
@@ -36,7 +36,17 @@ def thread_value(visit: Visit | None) -> dict[str, Any]:
     messages = [message_value(message, place in stopped) for place, message in enumerate(settled.messages)]
     if busy:
         messages.append(draft_value(visit.draft))
+    elif len(visit.ways) > 1:
+        messages = [message | _version_value(visit, place) for place, message in enumerate(messages)]
     return {"messages": messages, "busy": busy}
+
+
+def _version_value(visit: Visit, place: int) -> dict[str, int]:
+    """Which of how many versions a message is, where there are several."""
+    known = versions(visit, place)
+    if len(known) < 2:
+        return {}
+    return {"version": known.index(visit.conversation.messages[place]), "versions": len(known)}
 
 
 def message_value(message: Message, stopped: bool = False) -> dict[str, Any]:

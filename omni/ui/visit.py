@@ -31,6 +31,14 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Way:
+    """One way that the thread went: all its messages, and the places of the replies that were cut short."""
+
+    messages: tuple[Message, ...] = ()
+    stopped: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
 class Visit:
     """A visitor's session."""
 
@@ -39,6 +47,8 @@ class Visit:
     draft: Draft = Draft()  # the reply to ``turn`` so far
     returned: Message | None = None  # a question that goes back to the composer
     stopped: frozenset[int] = frozenset()  # places of the replies that were cut short
+    ways: tuple[Way, ...] = (Way(),)  # in the order in which they parted; the thread is one of them
+    way: int = 0  # which
 
     @property
     def asked(self) -> Conversation:
@@ -94,7 +104,26 @@ def undo(visit: Visit) -> Visit:
     if len(messages) < 2:
         return visit
     shorter = visit.conversation.upto(len(messages) - 2)
-    return replace(visit, conversation=shorter, stopped=_below(visit.stopped, shorter), returned=messages[-2])
+    return replace(_going_on(visit, shorter, _below(visit.stopped, shorter)), returned=messages[-2])
+
+
+def versions(visit: Visit, place: int) -> list[Message]:
+    """The messages that stand at ``place`` in the ways that agree with the thread before it, the oldest first."""
+    before = visit.conversation.messages[:place]
+    found = (way.messages[place] for way in visit.ways if way.messages[:place] == before and len(way.messages) > place)
+    return list(dict.fromkeys(found))
+
+
+def turn_to(visit: Visit, place: int, version: int) -> Visit:
+    """Let the thread go on from ``place`` with another version of the message there, as it last went on from it."""
+    known = versions(visit, place)
+    if not 0 <= version < len(known):
+        return visit
+    start = (*visit.conversation.messages[:place], known[version])
+    chosen = max(number for number, way in enumerate(visit.ways) if way.messages[: place + 1] == start)
+    way = visit.ways[chosen]
+    thread = replace(visit.conversation, messages=way.messages)
+    return replace(visit, conversation=thread, stopped=way.stopped, way=chosen)
 
 
 def settle(visit: Visit) -> Visit:
@@ -118,7 +147,18 @@ def _answered(visit: Visit, parts: tuple[Part, ...], *, stopped: bool) -> Visit:
     marks = _below(visit.stopped, visit.turn.base)
     if stopped:
         marks |= {len(thread.messages) - 1}
-    return replace(visit, conversation=thread, turn=None, draft=Draft(), stopped=marks)
+    return replace(_going_on(visit, thread, marks), turn=None, draft=Draft())
+
+
+def _going_on(visit: Visit, thread: Conversation, stopped: frozenset[int]) -> Visit:
+    """The visit with another thread: the same way, longer or shorter, or a new one where they part."""
+    way, old, new = Way(thread.messages, stopped), visit.conversation.messages, thread.messages
+    shared = min(len(old), len(new))
+    if old[:shared] == new[:shared]:
+        ways, place = (*visit.ways[: visit.way], way, *visit.ways[visit.way + 1 :]), visit.way
+    else:
+        ways, place = (*visit.ways, way), len(visit.ways)
+    return replace(visit, conversation=thread, stopped=stopped, ways=ways, way=place)
 
 
 def _understood(question: Message, heard: str) -> Message:

@@ -132,6 +132,13 @@ def test_edit_answers_from_there(page: Page):
     page.keyboard.press("Enter")
     expect(page.locator("article")).to_have_count(2)
     expect(page.locator(REPLY)).to_contain_text("You said: changed. It went well.")
+    done(page)
+    expect(page.locator(".omni-versions")).to_contain_text("2 / 2")
+    page.click("[title='Version before']")
+    expect(page.locator("article")).to_have_count(4)
+    expect(page.locator(REPLY).last).to_contain_text("You said: second. It went well.")
+    page.click("[title='Next version']")
+    expect(page.locator("article")).to_have_count(2)
 
 
 def test_again_and_undo_and_new_chat(page: Page):

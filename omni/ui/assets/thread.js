@@ -1,5 +1,6 @@
 // The conversation: messages of text, pictures, sounds and clips; the one under way grows in place.
-// Value: {messages: [{role, parts, text, stopped}], busy}. Triggers: again, takeback, instead, suggest.
+// Value: {messages: [{role, parts, text, stopped, version, versions}], busy}. Triggers: again, takeback, instead,
+// version, suggest.
 const scroller = () => root.closest(".omni-scroller") ?? document.scrollingElement;
 root.setAttribute("role", "log");
 root.setAttribute("aria-label", "Conversation");
@@ -77,8 +78,17 @@ const edit = (article, message, index) => {
   words.focus();
 };
 
+// Which of several versions of a message is shown, and the way to the others.
+const versions = ({ version, versions }, index) => {
+  const go = (label, sign, to) => node("button", { type: "button", title: label, ariaLabel: label, textContent: sign,
+    className: "omni-button", disabled: to < 0 || to >= versions, on: { click: () => trigger("version", { index, version: to }) } });
+  return node("span", { className: "omni-versions" }, go("Version before", "‹", version - 1),
+    node("span", { textContent: `${version + 1} / ${versions}`, ariaLabel: `Version ${version + 1} of ${versions}` }),
+    go("Next version", "›", version + 1));
+};
+
 const actions = (article, message, index, last) => {
-  const made = [];
+  const made = message.versions ? [versions(message, index)] : [];
   if (message.stopped) made.push(node("span", { className: "omni-stopped", textContent: "Stopped" }));
   if (message.text) made.push(iconButton("copy", "Copy text", () => navigator.clipboard?.writeText(message.text)));
   if (message.role === "user" && message.text) made.push(iconButton("edit", "Edit", () => edit(article, message, index)));
@@ -99,7 +109,7 @@ const drawMessage = (message, index, { busy, last }) => {
   }
   drawParts(article.firstElementChild, message.parts);
   article.classList.toggle("omni-live", busy && last);
-  const key = JSON.stringify([message.text, message.stopped, busy, last]);
+  const key = JSON.stringify([message.text, message.stopped, message.version, message.versions, busy, last]);
   if (article.dataset.actions !== key) {
     article.dataset.actions = key;
     article.querySelector("footer").replaceChildren(...(busy ? [] : actions(article, message, index, last)));
