@@ -22,7 +22,6 @@ from omni.experts.slab import Pool, Slab
 from omni.experts.staging import Ring
 from omni.experts.stats import Counts, PoolStats, RoutingLog
 
-
 FIRST = 1000  # times the weight of the others: as good as before them
 
 
