@@ -9,6 +9,7 @@ import gradio as gr
 
 from omni.engine import Engine
 from omni.settings import Settings
+from omni.ui import words
 from omni.ui.api import build_api
 from omni.ui.chat import build_chat
 from omni.ui.element import ASSETS
@@ -70,7 +71,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "share": settings.share,
         "max_file_size": f"{settings.max_upload_mb}mb",
         "theme": THEME,
-        "head": f"<style>{styles}</style>",  # ``css`` would be fenced into the root
+        "head": f"<style>{styles}</style>{words.script()}",  # ``css`` would be fenced into the root
         "footer_links": ["api"],  # hidden, but the sidebar opens it
         "show_error": False,
         "run_history": False,

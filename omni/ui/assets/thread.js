@@ -63,7 +63,7 @@ const drawMessage = (message, index, { busy, last }) => {
 const drawSuggestions = () => {
   const card = (one, index) => node("button", { type: "button", on: { click: () => trigger("suggest", { index }) } },
     one.picture ? node("img", { src: address(one.picture), alt: "", className: "omni-crisp" }) : null,
-    node("span", { textContent: one.text }),
+    node("span", { textContent: one.text, translate: false }), // the model knows English
     node("small", { title: `${["text", ...one.takes].join(", ")} in, ${one.gives} out` },
       ...(one.takes.length ? one.takes : ["text"]).map(icon), " → ", icon(one.gives)));
   return node("section", { className: "omni-welcome" },
