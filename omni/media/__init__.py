@@ -4,6 +4,7 @@ Only this package makes media parts. It knows nothing of engines, models or the 
 """
 
 from omni.media.audio import read_audio, write_audio
+from omni.media.bundle import description, open_bundle
 from omni.media.image import read_image, write_image
 from omni.media.intake import take, take_text
 from omni.media.limits import LIMITS, Limits
@@ -12,6 +13,8 @@ from omni.media.video import read_video, write_video
 __all__ = [
     "LIMITS",
     "Limits",
+    "description",
+    "open_bundle",
     "read_audio",
     "read_image",
     "read_video",

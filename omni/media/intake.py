@@ -57,14 +57,18 @@ def take_text(text: str, limits: Limits = LIMITS) -> Text:
     """
     if len(text) > 2 * limits.prompt_characters:  # before any work on a million characters
         raise Refused(too_long(limits))
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    kept = "".join(c for c in text if c in "\n\t" or c in JOINERS or unicodedata.category(c) not in INVISIBLE)
-    kept = kept.strip().strip("".join(JOINERS)).strip()
+    kept = visible(text).strip().strip("".join(JOINERS)).strip()
     if not kept:
         raise Refused("There is nothing to send yet; please write something or add a file.")
     if len(kept) > limits.prompt_characters:
         raise Refused(too_long(limits))
     return Text(kept)
+
+
+def visible(text: str) -> str:
+    """The text without control, direction and zero-width marks."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in text if c in "\n\t" or c in JOINERS or unicodedata.category(c) not in INVISIBLE)
 
 
 def too_long(limits: Limits) -> str:

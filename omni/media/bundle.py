@@ -1,0 +1,145 @@
+"""A conversation as files that can be opened again: one description in JSON, and the media that it names.
+
+A saved conversation comes back through the same door as any upload: whatever it claims, every file in it is sniffed,
+bounded and decoded anew. Knows nothing of signatures or of the page.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omni.conversation import Audio, Conversation, Image, Message, Part, Text, Video
+from omni.errors import Refused
+from omni.media.intake import take, visible
+from omni.media.limits import LIMITS, Limits
+
+NAME = "conversation.json"
+FORMAT, VERSION = "omni-playground", 1
+MOST_ENTRIES, MOST_MEDIA, MOST_MESSAGES = 400, 60, 400
+MOST_JSON = 4 * 2**20  # bytes
+WORDS = 100_000  # characters of one text: a reply may be longer than what a visitor types
+KINDS: dict[type, tuple[str, str]] = {  # the key of a part's file, and of its words
+    Image: ("image", "caption"),
+    Audio: ("audio", "transcript"),
+    Video: ("video", "caption"),
+}
+
+DAMAGED = "This conversation is damaged or was not saved here; please choose the ZIP as it was saved."
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A conversation that was saved: its messages, and the places of the replies that were cut short."""
+
+    messages: tuple[Message, ...]
+    stopped: frozenset[int]
+
+
+def description(conversation: Conversation, stopped: frozenset[int] = frozenset()) -> str:
+    """The thread as JSON; media are named by the names of their files."""
+    messages = [
+        {"role": message.role, "parts": [_described(part) for part in message.parts], "stopped": place in stopped}
+        for place, message in enumerate(conversation.messages)
+    ]
+    return json.dumps({"format": FORMAT, "version": VERSION, "messages": messages}, ensure_ascii=False, indent=1)
+
+
+def open_bundle(file: Path, folder: Path, limits: Limits = LIMITS) -> Opened:
+    """Read a saved conversation; its media become files in ``folder``.
+
+    Raises Refused with one sentence where it is no such file, damaged, or beyond the limits; then ``folder`` is as
+    before.
+    """
+    if file.stat().st_size > limits.upload_bytes:
+        raise Refused(f"This file is too large; at most {limits.upload_bytes // 2**20} MB can be read.")
+    made: list[Path] = []
+    try:
+        with zipfile.ZipFile(file) as bundle:
+            told = _told(bundle)
+            messages = tuple(_messages(told, bundle, folder, limits, made))
+    except Refused:
+        _forget(made)
+        raise
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, KeyError, TypeError,
+            ValueError, AttributeError, RecursionError, OSError) as error:  # fmt: skip
+        _forget(made)
+        raise Refused(DAMAGED) from error
+    cut = {place for place, one in enumerate(told["messages"]) if one.get("stopped") and one["role"] == "assistant"}
+    return Opened(messages, frozenset(cut))
+
+
+def _described(part: Part) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"text": part.text}
+    file, words = KINDS[type(part)]
+    return {file: part.path.name, words: getattr(part, words)}
+
+
+def _told(bundle: zipfile.ZipFile) -> dict[str, Any]:
+    """The description in a bundle, its outer form looked at."""
+    if len(bundle.infolist()) > MOST_ENTRIES:
+        raise Refused(DAMAGED)
+    told = json.loads(_read(bundle, NAME, MOST_JSON))
+    if told["format"] != FORMAT:
+        raise Refused(DAMAGED)
+    if told["version"] != VERSION:
+        raise Refused("This conversation was saved by a newer playground; please open it there.")
+    messages = told["messages"]
+    if not isinstance(messages, list) or len(messages) > MOST_MESSAGES or len(messages) % 2:
+        raise Refused(DAMAGED)
+    for place, message in enumerate(messages):  # questions and replies take turns
+        if message["role"] != ("assistant" if place % 2 else "user") or not isinstance(message["parts"], list):
+            raise Refused(DAMAGED)
+    if sum(any(file in part for file, _ in KINDS.values()) for one in messages for part in one["parts"]) > MOST_MEDIA:
+        raise Refused(f"This conversation has more than {MOST_MEDIA} files, which are not opened at once.")
+    return told
+
+
+def _messages(
+    told: dict[str, Any], bundle: zipfile.ZipFile, folder: Path, limits: Limits, made: list[Path]
+) -> Iterator[Message]:
+    """The messages one by one; the files of their media are noted in ``made``."""
+    left = 4 * limits.upload_bytes
+    for message in told["messages"]:
+        parts: list[Part] = []
+        for one in message["parts"]:
+            if "text" in one:
+                parts.append(Text(visible(str(one["text"]))[:WORDS]))
+                continue
+            kind, (file, words) = next((kind, names) for kind, names in KINDS.items() if names[0] in one)
+            data = _read(bundle, str(one[file]), min(left, limits.upload_bytes))
+            left -= len(data)
+            part = _taken(data, folder, limits)
+            made.append(part.path)
+            if type(part) is not kind:
+                raise Refused(DAMAGED)
+            parts.append(replace(part, **{words: visible(str(one.get(words, "")))[:WORDS]}))
+        yield Message(message["role"], tuple(parts))
+
+
+def _read(bundle: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """The bytes of one entry. What its header says of its size is not believed."""
+    with bundle.open(name) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise Refused("This conversation unpacks to more than can be read.")
+    return data
+
+
+def _taken(data: bytes, folder: Path, limits: Limits) -> Image | Audio | Video:
+    with tempfile.NamedTemporaryFile(prefix="omni-") as file:
+        file.write(data)
+        file.flush()
+        return take(Path(file.name), folder, limits)
+
+
+def _forget(made: list[Path]) -> None:
+    for path in made:
+        path.unlink(missing_ok=True)
