@@ -70,6 +70,14 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory):
+    """The keys of a playground."""
+    from omni.provenance import open_keys
+
+    return open_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with blue.png, tone.wav (523 Hz) and grey.mp4."""
     folder = tmp_path_factory.mktemp("samples")
