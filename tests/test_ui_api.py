@@ -14,9 +14,9 @@ def client(server) -> Client:
     return Client(server.address, verbose=False)
 
 
-def test_the_endpoint_is_the_only_public_one_and_says_what_it_takes(client: Client):
+def test_two_endpoints_are_public_and_say_what_they_take(client: Client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert list(endpoints) == ["/chat"]
+    assert sorted(endpoints) == ["/chat", "/check"]
     names = [parameter["parameter_name"] for parameter in endpoints["/chat"]["parameters"]]
     assert names == ["text", "files", "outputs", "voice", "temperature", "seed", "max_tokens"]
 

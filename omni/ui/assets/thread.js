@@ -79,6 +79,8 @@ const edit = (article, message, index) => {
 
 const actions = (article, message, index, last) => {
   const made = [];
+  if (message.role === "assistant") made.push(node("span", { className: "omni-made", textContent: "Made by AI",
+    title: "A model made this. Its files carry signed credentials and a watermark; “Check a file” reads them" }));
   if (message.stopped) made.push(node("span", { className: "omni-stopped", textContent: "Stopped" }));
   if (message.text) made.push(iconButton("copy", "Copy text", () => navigator.clipboard?.writeText(message.text)));
   if (message.role === "user" && message.text) made.push(iconButton("edit", "Edit", () => edit(article, message, index)));
