@@ -72,7 +72,7 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory):
     """The keys of a playground."""
-    from omni.provenance import open_keys
+    from omni.provenance.keys import open_keys
 
     return open_keys(tmp_path_factory.mktemp("keys"))
 

@@ -18,7 +18,6 @@ from media_files import clip_file, photo, picture_file, sound_file, tone
 from PIL import Image
 
 from omni.media import LIMITS
-from omni.provenance import Keys, open_keys
 from omni.provenance.credentials import (
     CREATED,
     EDITED,
@@ -32,7 +31,7 @@ from omni.provenance.credentials import (
     read,
     sign,
 )
-from omni.provenance.keys import UNREADABLE
+from omni.provenance.keys import UNREADABLE, Keys, open_keys
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 PLAIN = Claim("Primer", NOW, marked=True)

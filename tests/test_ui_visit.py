@@ -10,7 +10,8 @@ import pytest
 
 from omni.conversation import Audio, Image, Message, Text
 from omni.events import Finished, ImageReady, SpeechChunk, TextDelta, Usage
-from omni.provenance import Imprint, Keys
+from omni.provenance.imprint import Imprint
+from omni.provenance.keys import Keys
 from omni.ui import visit
 from omni.ui.draft import Draft
 from omni.ui.visit import Visit

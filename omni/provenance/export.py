@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from omni.conversation import Audio, Conversation, Image, Message, Part, Text
 from omni.media.files import fresh
 from omni.provenance.credentials import CannotSign, Claim, sign
 from omni.provenance.keys import Keys
+
+log = logging.getLogger(__name__)
 
 PAGE = "conversation.html"
 LABEL = "Made by AI"
@@ -32,14 +35,16 @@ def export(conversation: Conversation, engine: str, keys: Keys) -> tuple[Path, s
     Returns its path and a sentence, which is empty unless it could not be signed.
     """
     path = fresh(conversation.folder, ".zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+    # Stored as it is: c2pa reads no other, and media are compressed already.
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
         file.writestr(PAGE, page_of(conversation, engine))
         for part in (part for message in conversation.messages for part in message.parts):
             if not isinstance(part, Text):
-                file.write(part.path, part.path.name, zipfile.ZIP_STORED)  # they are compressed already
+                file.write(part.path, part.path.name)
     try:
         return path, sign(path, Claim(engine, datetime.now(UTC), marked=False), keys)
     except CannotSign as reason:
+        log.warning("%s is not signed: %s", path.name, reason, exc_info=reason.__cause__)
         return path, str(reason)
 
 

@@ -31,10 +31,13 @@ CHANGED = (".mismatch", "assertion.missing", "assertion.hashedURI")  # in the co
 
 def facts_of(file: BinaryIO, anchors: str) -> dict[str, Any]:
     """The fields of Credentials for an open file."""
+    file.seek(0)
+    kind = "zip" if file.read(4) == b"PK\x03\x04" else None  # the one that c2pa reads and does not recognise
+    file.seek(0)
     settings = {**LOCAL, "trust": {"trust_anchors": anchors}} if anchors else LOCAL
     with c2pa.Context.from_dict(settings) as context:
         try:
-            reader = c2pa.Reader.try_create(None, file, context=context)
+            reader = c2pa.Reader.try_create(kind, file, context=context)
         except c2pa.C2paError.NotSupported:
             return {"state": "unsupported"}
         except c2pa.C2paError:

@@ -20,7 +20,9 @@ from omni import media
 from omni.conversation import Audio, Image, Message, Text, Video
 from omni.engine import Engine
 from omni.errors import OmniError, Refused
-from omni.provenance import Imprint, Keys, discard, keep_credentials
+from omni.provenance.imprint import Imprint
+from omni.provenance.keys import Keys
+from omni.provenance.uploads import discard, keep_credentials
 from omni.ui import status, visit
 from omni.ui.composer import KINDS, PLURALS, tray_value, wish_of
 from omni.ui.draft import Draft

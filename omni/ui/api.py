@@ -14,7 +14,8 @@ from gradio.utils import get_upload_folder
 from omni import media
 from omni.conversation import Conversation, Message, Text
 from omni.errors import OmniError, Refused
-from omni.provenance import Imprint, keep_credentials
+from omni.provenance.imprint import Imprint
+from omni.provenance.uploads import keep_credentials
 from omni.ui.actions import MOST_ATTACHED, Actions, sentence_of
 from omni.ui.chat import MODEL
 from omni.ui.composer import OUTPUTS, wish_of

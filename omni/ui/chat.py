@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from omni.engine import Engine
-from omni.provenance import Keys
+from omni.provenance.keys import Keys
 from omni.ui import status, visit
 from omni.ui.actions import Actions
 from omni.ui.composer import Composer, build_composer

@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from omni import provenance
-from omni.provenance import Keys
+from omni.provenance.check import check as check_file
+from omni.provenance.keys import Keys
 from omni.ui.actions import sentence_of
 from omni.ui.api import uploaded
 from omni.ui.element import element
@@ -26,7 +26,7 @@ def build_check(keys: Keys) -> None:
             return None, NOTHING
         path = Path(upload)
         try:
-            return None, {"name": path.name, "report": provenance.check(path, keys).facts(), "failed": ""}
+            return None, {"name": path.name, "report": check_file(path, keys).facts(), "failed": ""}
         except Exception as error:
             return None, {"name": path.name, "report": None, "failed": sentence_of(error)}
         finally:
@@ -43,7 +43,7 @@ def build_check(keys: Keys) -> None:
             file: any file, uploaded beforehand (``handle_file`` of gradio_client does it).
         """
         try:
-            return provenance.check(uploaded(file), keys).facts()
+            return check_file(uploaded(file), keys).facts()
         except Exception as error:
             raise gr.Error(sentence_of(error), print_exception=False) from error
 

@@ -23,7 +23,7 @@ from omni.events import (
     TextDelta,
     Usage,
 )
-from omni.provenance import Imprint
+from omni.provenance.imprint import Imprint
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from omni.engine import Engine
 from omni.errors import OmniError
-from omni.provenance import FOLDER, open_keys
+from omni.provenance.keys import FOLDER, open_keys
 from omni.settings import Settings
 from omni.ui.api import build_api
 from omni.ui.chat import build_chat
