@@ -77,10 +77,11 @@ const edit = (article, message, index) => {
   words.focus();
 };
 
+const label = (message) => message.role === "assistant" && node("span", { className: "omni-made", textContent: "Made by AI",
+  title: "A model made this. Its files carry signed credentials and a watermark; “Check a file” reads them" });
+
 const actions = (article, message, index, last) => {
   const made = [];
-  if (message.role === "assistant") made.push(node("span", { className: "omni-made", textContent: "Made by AI",
-    title: "A model made this. Its files carry signed credentials and a watermark; “Check a file” reads them" }));
   if (message.stopped) made.push(node("span", { className: "omni-stopped", textContent: "Stopped" }));
   if (message.text) made.push(iconButton("copy", "Copy text", () => navigator.clipboard?.writeText(message.text)));
   if (message.role === "user" && message.text) made.push(iconButton("edit", "Edit", () => edit(article, message, index)));
@@ -104,7 +105,8 @@ const drawMessage = (message, index, { busy, last }) => {
   const key = JSON.stringify([message.text, message.stopped, busy, last]);
   if (article.dataset.actions !== key) {
     article.dataset.actions = key;
-    article.querySelector("footer").replaceChildren(...(busy ? [] : actions(article, message, index, last)));
+    article.querySelector("footer").replaceChildren(
+      ...[label(message), ...(busy ? [] : actions(article, message, index, last))].filter(Boolean));
   }
 };
 
