@@ -23,6 +23,7 @@ from omni.provenance.credentials import (
     EDITED,
     KEPT,
     MIME,
+    NOT_CARRIED,
     UNSIGNED,
     CannotSign,
     Claim,
@@ -32,6 +33,7 @@ from omni.provenance.credentials import (
     sign,
 )
 from omni.provenance.keys import UNREADABLE, Keys, open_keys
+from omni.provenance.reading import facts_of
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 PLAIN = Claim("Primer", NOW, marked=True)
@@ -194,6 +196,36 @@ def test_a_time_stamp_that_cannot_be_had_is_said_and_the_file_is_signed(tmp_path
     notice = sign(path, PLAIN, replace(keys, timestamps="http://127.0.0.1:9/"))
     assert "without a time stamp" in notice
     assert verified(path, keys)["validation_state"] == "Trusted"
+
+
+def test_credentials_that_cannot_be_carried_on_are_said_and_the_file_is_signed(tmp_path: Path, keys: Keys):
+    part = picture_file(tmp_path / "part.png", photo())
+    part.with_suffix(KEPT).write_bytes(b"what no archive looks like")
+    path = made(tmp_path, "png")
+    assert sign(path, replace(PLAIN, ingredients=(Ingredient(part, parent=True),)), keys) == NOT_CARRIED
+    told = verified(path, keys)
+    assert told["validation_state"] == "Trusted" and actions_of(told)[0]["action"] == "c2pa.opened"
+
+
+@pytest.mark.parametrize("kind", ["png", "wav", "mp4", "jpg", "mp3"])
+def test_no_change_of_a_signed_file_is_taken_for_the_file_or_breaks_the_reader(tmp_path: Path, keys: Keys, kind: str):
+    path, rng = made(tmp_path, kind), np.random.default_rng(0)
+    sign(path, PLAIN, keys)
+    whole, anchors = path.read_bytes(), keys.anchors.decode()
+    plain = facts_of(io.BytesIO(whole), anchors)
+    assert plain["state"] == "trusted"
+    for _ in range(40):
+        broken = bytearray(whole)
+        match rng.integers(3):
+            case 0:
+                broken[rng.integers(len(broken))] ^= 1 << int(rng.integers(8))
+            case 1:
+                del broken[rng.integers(len(broken)) :]
+            case 2:
+                start = rng.integers(len(broken))
+                broken[start:start] = rng.bytes(int(rng.integers(1, 300)))
+        facts = facts_of(io.BytesIO(bytes(broken)), anchors)
+        assert facts["state"] != "trusted" or facts == plain  # a bit of padding may change, not what is said
 
 
 def test_bytes_that_only_begin_like_a_file_are_unreadable_not_a_crash(tmp_path: Path, keys: Keys):

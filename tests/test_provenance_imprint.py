@@ -15,6 +15,7 @@ from omni import media
 from omni.conversation import Audio, Conversation, Image, Message, Text
 from omni.engine import Wish
 from omni.events import ClipPreview, ClipReady, ImagePreview, ImageReady, SpeechChunk, TextDelta
+from omni.provenance import uploads
 from omni.provenance.credentials import KEPT, Claim, read, sign
 from omni.provenance.export import export
 from omni.provenance.imprint import Imprint
@@ -117,6 +118,14 @@ def test_credentials_of_an_upload_are_kept_shown_and_carried_on(tmp_path: Path, 
     assert credentials(made, keys).ingredients == (f"edited from a file {part.credentials} (image)",)
     plain = media.write_image(big(1), tmp_path)
     assert keep_credentials(media.take(plain.path, tmp_path), plain.path, keys).credentials == ""
+
+
+def test_credentials_too_large_to_carry_on_are_not_dropped_silently(tmp_path: Path, keys: Keys, monkeypatch):
+    monkeypatch.setattr(uploads, "MOST_KEPT", 1000)
+    theirs = media.write_image(big(30), tmp_path)
+    sign(theirs.path, Claim("Their model", NOW, marked=False), keys)
+    part = uploads.keep_credentials(media.take(theirs.path, tmp_path), theirs.path, keys)
+    assert part.credentials.endswith(", too large to be carried on") and not part.path.with_suffix(KEPT).exists()
 
 
 def test_changed_credentials_of_an_upload_are_shown_as_such(tmp_path: Path, keys: Keys):

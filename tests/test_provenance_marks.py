@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_files import fill, photo, sound_track, tone
+from media_files import fill, hum, photo, sound_track, tone
 from PIL import Image
 
 from omni import media
@@ -35,18 +35,6 @@ def scene(seed: int, size: int = 256) -> np.ndarray:
     small = np.full((8, 8, 3), rng.integers(0, 256, 3), np.uint8)
     small[2:6, 2:6] = rng.integers(0, 256, (4, 4, 3))
     return np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC))
-
-
-def hum(seed: int, seconds: float = 2.0, rate: int = RATE) -> np.ndarray:
-    """(N,) float32: a voice-like buzz with formants and pauses, as Primer speaks."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    pitch = 120 + 20 * np.sin(2 * np.pi * 1.5 * time + seed)
-    phase = 2 * np.pi * np.cumsum(pitch) / rate
-    buzz = sum(np.sin(k * phase) * np.exp(-k * 120 / 1500) for k in range(1, 40) if k * 140 < rate / 2)
-    breath = 0.05 * rng.standard_normal(len(time))
-    loud = np.clip(np.sin(2 * np.pi * 2 * time) + 0.6, 0, 1)
-    return (0.1 * (buzz + breath) * loud).astype(np.float32)
 
 
 def jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ LOCAL = {  # nothing is fetched; a thumbnail would be larger than the file
 }
 READER = ("-m", "omni.provenance.reading")
 KEPT = ".c2pa"  # beside a part: the credentials with which it was uploaded
+NO_TIME = "The time-stamp authority did not answer, so this reply is signed without a time stamp."
+NOT_CARRIED = "The credentials that your file came with could not be carried on into this reply."
 UNSIGNED = "This reply could not be signed; whoever runs this playground finds the reason in its log."
 
 
@@ -89,33 +92,39 @@ class Claim:
 def sign(path: Path, claim: Claim, keys: Keys) -> str:
     """Put signed credentials into the file, which is replaced at once by the signed one.
 
-    Returns a sentence where no time stamp was to be had, else nothing. Raises CannotSign with a sentence; then the
-    file is as it was.
+    Returns a sentence where something is missing (a time stamp, credentials of what went in), else nothing. Raises
+    CannotSign with a sentence; then the file is as it was.
     """
     mime = MIME.get(path.suffix.lower())
     if mime is None:
         raise CannotSign(f"{path.suffix[1:].upper()} files cannot carry credentials, so this one is not signed.")
     if keys.signing is None:
         raise CannotSign(keys.trouble)
-    payload, missing = path.read_bytes(), ""
-    try:
+    payload, failure = path.read_bytes(), None
+    for timestamps, carry, missing in _ways(claim, keys):
         try:
-            signed = _signed(payload, mime, path.name, claim, keys, keys.timestamps)
+            signed = _signed(payload, mime, path.name, claim, keys, timestamps, carry)
         except c2pa.C2paError as error:
-            if not keys.timestamps:
-                raise
-            log.warning("no time stamp from %s: %s", keys.timestamps, error)
-            missing = "The time-stamp authority did not answer, so this reply is signed without a time stamp."
-            signed = _signed(payload, mime, path.name, claim, keys, "")
-    except c2pa.C2paError as error:
-        raise CannotSign(UNSIGNED) from error
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(signed)
-    partial.replace(path)
-    return missing
+            log.warning("%s could not be signed: %s", path.name, error)
+            failure = error
+            continue
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_bytes(signed)
+        partial.replace(path)
+        return missing
+    raise CannotSign(UNSIGNED) from failure
 
 
-def _signed(payload: bytes, mime: str, title: str, claim: Claim, keys: Keys, timestamps: str) -> bytes:
+def _ways(claim: Claim, keys: Keys) -> Iterator[tuple[str, bool, str]]:
+    """How to sign, the best way first: a time-stamp authority, whether credentials are carried on, what is missing."""
+    yield keys.timestamps, True, ""
+    if keys.timestamps:
+        yield "", True, NO_TIME
+    if any(one.path.with_suffix(KEPT).exists() for one in claim.ingredients):
+        yield "", False, NOT_CARRIED
+
+
+def _signed(payload: bytes, mime: str, title: str, claim: Claim, keys: Keys, timestamps: str, carry: bool) -> bytes:
     info = c2pa.C2paSignerInfo(
         keys.signing.algorithm, keys.signing.chain, keys.signing.key, timestamps.encode() or None
     )
@@ -126,7 +135,7 @@ def _signed(payload: bytes, mime: str, title: str, claim: Claim, keys: Keys, tim
         c2pa.Builder(claim.manifest(title), context=context) as builder,
     ):
         for number, ingredient in enumerate(claim.ingredients):
-            _add(builder, ingredient, _label(number))
+            _add(builder, ingredient, _label(number), carry)
         builder.sign(signer, mime, io.BytesIO(payload), signed)
     return signed.getvalue()
 
@@ -135,11 +144,11 @@ def _label(number: int) -> str:
     return f"ingredient {number}"
 
 
-def _add(builder: c2pa.Builder, ingredient: Ingredient, label: str) -> None:
+def _add(builder: c2pa.Builder, ingredient: Ingredient, label: str, carry: bool) -> None:
     relationship = "parentOf" if ingredient.parent else "inputTo"
     about = {"title": ingredient.path.name, "relationship": relationship, "label": label}
     kept = ingredient.path.with_suffix(KEPT)
-    if kept.exists():
+    if carry and kept.exists():
         builder.add_ingredient(about, "application/c2pa", io.BytesIO(kept.read_bytes()))
     else:
         builder.add_ingredient(about, MIME[ingredient.path.suffix], io.BytesIO(ingredient.path.read_bytes()))

@@ -9,6 +9,8 @@ from omni.provenance.credentials import KEPT, Credentials, carries, read
 from omni.provenance.imprint import Made
 from omni.provenance.keys import Keys
 
+MOST_KEPT = 4 * 2**20  # bytes of somebody's credentials, which every file that is made of theirs carries again
+
 
 def keep_credentials(part: Made, upload: Path, keys: Keys) -> Made:
     """The part with a word on who signed ``upload``, of which it was made; an archive of it is laid beside the part."""
@@ -16,9 +18,12 @@ def keep_credentials(part: Made, upload: Path, keys: Keys) -> Made:
         if not carries(file):
             return part
         found, archive = read(file, keys, keep=True)
-    if archive:
+    words = summary(found)
+    if len(archive) > MOST_KEPT:
+        words += ", too large to be carried on"
+    elif archive:
         part.path.with_suffix(KEPT).write_bytes(archive)
-    return replace(part, credentials=summary(found))
+    return replace(part, credentials=words)
 
 
 def discard(part: Made) -> None:
