@@ -32,7 +32,7 @@ from omni.provenance.credentials import (
     read,
     sign,
 )
-from omni.provenance.keys import UNREADABLE, Keys, open_keys
+from omni.provenance.keys import UNREADABLE, Keys, make_signing, open_keys
 from omni.provenance.reading import facts_of
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -163,6 +163,15 @@ def test_somebody_elses_signature_is_valid_and_not_trusted(tmp_path: Path, keys:
     assert looked_at(path, keys)[0].state == "valid"
 
 
+def test_who_stands_under_the_same_root_is_not_us(tmp_path: Path, keys: Keys):
+    path = made(tmp_path, "png")
+    sign(path, PLAIN, keys)
+    neighbour = replace(keys.signing, chain=make_signing() + keys.signing.root)
+    assert looked_at(path, replace(keys, signing=neighbour))[0].state == "valid"
+    trusting = replace(keys, signing=None, trusted=keys.signing.root)
+    assert looked_at(path, trusting)[0].state == "trusted"
+
+
 def test_a_program_that_names_no_model_is_read_as_such(tmp_path: Path, keys: Keys):
     source, signed = io.BytesIO(), io.BytesIO()
     Image.fromarray(photo()).save(source, "PNG")
@@ -174,7 +183,7 @@ def test_a_program_that_names_no_model_is_read_as_such(tmp_path: Path, keys: Key
         builder.sign(signer, "image/png", source, signed)
     (tmp_path / "photo.png").write_bytes(signed.getvalue())
     found, _ = looked_at(tmp_path / "photo.png", keys)
-    assert (found.state, found.generator, found.made) == ("trusted", "A camera", "")
+    assert (found.state, found.generator, found.made) == ("ours", "A camera", "")
 
 
 def test_without_a_key_a_sentence_says_so(tmp_path: Path, keys: Keys):
@@ -211,9 +220,9 @@ def test_credentials_that_cannot_be_carried_on_are_said_and_the_file_is_signed(t
 def test_no_change_of_a_signed_file_is_taken_for_the_file_or_breaks_the_reader(tmp_path: Path, keys: Keys, kind: str):
     path, rng = made(tmp_path, kind), np.random.default_rng(0)
     sign(path, PLAIN, keys)
-    whole, anchors = path.read_bytes(), keys.anchors.decode()
-    plain = facts_of(io.BytesIO(whole), anchors)
-    assert plain["state"] == "trusted"
+    whole, ours = path.read_bytes(), (keys.signing.root.decode(), keys.signing.serial)
+    plain = facts_of(io.BytesIO(whole), "", *ours)
+    assert plain["state"] == "ours"
     for _ in range(40):
         broken = bytearray(whole)
         match rng.integers(3):
@@ -224,8 +233,8 @@ def test_no_change_of_a_signed_file_is_taken_for_the_file_or_breaks_the_reader(t
             case 2:
                 start = rng.integers(len(broken))
                 broken[start:start] = rng.bytes(int(rng.integers(1, 300)))
-        facts = facts_of(io.BytesIO(bytes(broken)), anchors)
-        assert facts["state"] != "trusted" or facts == plain  # a bit of padding may change, not what is said
+        facts = facts_of(io.BytesIO(bytes(broken)), "", *ours)
+        assert facts["state"] != "ours" or facts == plain  # a bit of padding may change, not what is said
 
 
 def test_bytes_that_only_begin_like_a_file_are_unreadable_not_a_crash(tmp_path: Path, keys: Keys):

@@ -52,7 +52,7 @@ def test_every_finished_file_is_signed_and_marked(imprint: Imprint, keys: Keys):
     ]
     for part in parts:
         told = credentials(part, keys)
-        assert (told.state, told.made, told.engine, told.prompt) == ("trusted", "created", "Fake", "")
+        assert (told.state, told.made, told.engine, told.prompt) == ("ours", "created", "Fake", "")
         assert watermark_of(keys.watermark).find(part).sure
     assert imprint.notices == []
 
@@ -136,7 +136,7 @@ def test_changed_credentials_of_an_upload_are_shown_as_such(tmp_path: Path, keys
     assert part.credentials.endswith(", changed since")
     made = Imprint(tmp_path, keys, "Fake", thread(tmp_path, part)).image(big(20), "")
     told = credentials(made, keys)
-    assert told.state == "trusted" and "did not hold" in told.ingredients[0]
+    assert told.state == "ours" and "did not hold" in told.ingredients[0]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_without_a_key_the_answer_is_there_and_a_sentence(tmp_path: Path, keys: 
     part = imprint.image(event.pixels, "a square")
     assert isinstance(part, Image) and media.read_image(part).shape == (256, 256, 3)
     assert imprint.notices == [sentence]
-    assert credentials(part, keys).state == ("none" if "signing" in missing else "trusted")
+    assert credentials(part, keys).state == ("none" if "signing" in missing else "ours")
     assert watermark_of(keys.watermark).find(part).sure == ("watermark" not in missing)
 
 
@@ -169,7 +169,7 @@ def test_a_conversation_to_take_along_is_signed_and_says_what_is_made(tmp_path: 
     path, notice = export(imprint.asked.plus(reply), "Fake", keys)
     with path.open("rb") as file:
         told, _ = read(file, keys)
-    assert notice == "" and (told.state, told.made, told.engine) == ("trusted", "created", "Fake")
+    assert notice == "" and (told.state, told.made, told.engine) == ("ours", "created", "Fake")
     names, page = contents(path)
     assert {part.path.name for part in reply.parts if isinstance(part, (Image, Audio))} <= names
     assert page.count("Made by AI") == 1 and "Here &lt;b&gt;" in page and "a square" in page

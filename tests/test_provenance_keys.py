@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,10 @@ def test_certificates_of_others_are_trusted_where_the_owner_says_so(tmp_path: Pa
     other = signing_of(make_signing())
     tmp_path.joinpath(TRUSTED).write_bytes(other.root)
     keys = open_keys(tmp_path, environment=NONE)
-    assert keys.anchors == keys.signing.root + other.root
+    assert keys.trusted == other.root
+    for useless in (b"junk", other.root * 200):
+        tmp_path.joinpath(TRUSTED).write_bytes(useless)
+        assert open_keys(tmp_path, environment=NONE) == replace(keys, trusted=b"")
 
 
 @pytest.mark.parametrize(
@@ -103,20 +107,25 @@ def test_certificates_of_others_are_trusted_where_the_owner_says_so(tmp_path: Pa
 )
 def test_the_algorithm_follows_from_the_key(make, algorithm: str):
     key = make()
-    assert signing_of(certificate_for(key) + pem_of(key)).algorithm == algorithm
+    assert signing_of(chain_for(key) + pem_of(key)).algorithm == algorithm
 
 
 def test_a_key_of_another_certificate_is_refused():
     mine, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     with pytest.raises(ValueError, match="does not belong"):
-        signing_of(certificate_for(mine) + pem_of(other))
-    with pytest.raises(ValueError, match="chain and one private key"):
-        signing_of(pem_of(mine))
+        signing_of(chain_for(mine) + pem_of(other))
+    with pytest.raises(ValueError, match="one private key"):
+        signing_of(certificate_for(mine) + pem_of(mine))  # nobody would vouch for it
 
 
 def pem_of(key) -> bytes:
     plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, *plain)
+
+
+def chain_for(key) -> bytes:
+    """A certificate for the key, and some other."""
+    return certificate_for(key) + certificate_for(ec.generate_private_key(ec.SECP256R1()))
 
 
 def certificate_for(key) -> bytes:

@@ -84,9 +84,9 @@ def check(path: Path, keys: Keys) -> Report:
     with path.open("rb") as file:
         found, _ = credentials.read(file, keys, limits=CHECKED)
     mark, why = find_mark(path, keys)
-    verdict = verdict_of(found, mark, keys)
+    verdict = verdict_of(found, mark)
     lines = [
-        ("Credentials", _of_credentials(found, verdict)),
+        ("Credentials", _of_credentials(found)),
         *(("Made by AI", sentence) for sentence in _of_making(found)),
         *(("Went in", f"it was {line}.") for line in found.ingredients),
         ("Watermark", _of_mark(mark, why)),
@@ -108,13 +108,12 @@ def find_mark(path: Path, keys: Keys) -> tuple[Found | None, str]:
         return watermark_of(keys.watermark).find(part), ""
 
 
-def verdict_of(found: Credentials, mark: Found | None, keys: Keys) -> Verdict:
+def verdict_of(found: Credentials, mark: Found | None) -> Verdict:
     """The one thing to say first."""
-    ours = keys.signing is not None and found.serial == keys.signing.serial
     marked = mark is not None and mark.sure
     if found.state == "invalid":
         return "ours-changed" if marked else "changed"
-    if found.state == "trusted" and ours:
+    if found.state == "ours":
         return "ours"
     if found.state in ("valid", "trusted"):
         return "other-playground" if found.generator == GENERATOR else "foreign"
@@ -123,7 +122,7 @@ def verdict_of(found: Credentials, mark: Found | None, keys: Keys) -> Verdict:
     return "unreadable" if found.state == "unreadable" else "unknown"
 
 
-def _of_credentials(found: Credentials, verdict: Verdict) -> str:
+def _of_credentials(found: Credentials) -> str:
     """Who signed it, and is it whole."""
     signer = f"“{found.signer}”" if found.signer else "someone unnamed"
     match found.state:
@@ -138,8 +137,8 @@ def _of_credentials(found: Credentials, verdict: Verdict) -> str:
         case "invalid":
             return f"they are in the name of {signer}, but they were altered or never held."
     program = "" if found.generator == GENERATOR else f" with {found.generator or 'a program unnamed'}"
-    vouched = ", whom this playground trusts" if found.state == "trusted" and verdict != "ours" else ""
-    place = " here" if verdict == "ours" else ""
+    vouched = ", whom this playground trusts" if found.state == "trusted" else ""
+    place = " here" if found.state == "ours" else ""
     return f"signed{place} by {signer}{vouched}{program}{_on(found)}; not a bit of it has changed since."
 
 
@@ -154,7 +153,7 @@ def _on(found: Credentials) -> str:
 
 def _of_making(found: Credentials) -> list[str]:
     """Made or edited by a model, and asked for how."""
-    if found.state not in ("valid", "trusted"):
+    if found.state not in ("valid", "trusted", "ours"):
         return []
     engine = f" ({found.engine})" if found.engine else ""
     made = {

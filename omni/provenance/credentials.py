@@ -104,15 +104,23 @@ def sign(path: Path, claim: Claim, keys: Keys) -> str:
     for timestamps, carry, missing in _ways(claim, keys):
         try:
             signed = _signed(payload, mime, path.name, claim, keys, timestamps, carry)
-        except c2pa.C2paError as error:
+            _replace(path, signed)
+        except (c2pa.C2paError, OSError) as error:
             log.warning("%s could not be signed: %s", path.name, error)
             failure = error
             continue
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(signed)
-        partial.replace(path)
         return missing
     raise CannotSign(UNSIGNED) from failure
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """The file holds the old content or the new, never a part of either."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _ways(claim: Claim, keys: Keys) -> Iterator[tuple[str, bool, str]]:
@@ -159,10 +167,10 @@ class Credentials:
     """What a file says of itself, and whether that holds.
 
     ``state``: none; unsupported (a kind that carries none that we could read); unreadable; valid (whole, by someone
-    whom nobody here vouches for); trusted; invalid. ``changed``: the content is not the one that was signed.
+    whom nobody here vouches for); trusted; ours; invalid. ``changed``: the content is not the one that was signed.
     """
 
-    state: Literal["none", "unsupported", "unreadable", "valid", "trusted", "invalid"] = "none"
+    state: Literal["none", "unsupported", "unreadable", "valid", "trusted", "ours", "invalid"] = "none"
     changed: bool = False
     signer: str = ""
     serial: str = ""  # number of the signer's certificate
@@ -191,7 +199,9 @@ def read(file: BinaryIO, keys: Keys, keep: bool = False, limits: Limits = LIMITS
 
     A file that cannot even be looked at in bounds of time and memory has credentials that are unreadable.
     """
-    request = {"limits": dataclasses.asdict(limits), "anchors": keys.anchors.decode(), "keep": keep}
+    request = {"limits": dataclasses.asdict(limits), "trusted": keys.trusted.decode(), "keep": keep}
+    if keys.signing is not None:
+        request |= {"root": keys.signing.root.decode(), "serial": keys.signing.serial}
     try:
         facts, archive = sandbox.run(file, request, limits, READER)
     except Refused as refusal:

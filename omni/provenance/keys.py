@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 FOLDER = "provenance"  # in the data folder
 SIGNING, WATERMARK, TRUSTED = "signing.pem", "watermark.key", "trusted.pem"
 SHORTEST = 16  # characters of a watermark key
+LARGEST = 90_000  # bytes of certificates of others, which travel as an argument to the reader
 VALID = timedelta(days=3650)
 CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
@@ -48,7 +49,7 @@ class Signing:
 
     @property
     def root(self) -> bytes:
-        """The last certificate of the chain, PEM: whoever trusts it trusts this signer."""
+        """The last certificate of the chain, PEM: whoever trusts it trusts this signer, and all others under it."""
         return [block[0] for block in _BLOCK.finditer(self.chain)][-1]
 
     @property
@@ -67,26 +68,17 @@ class Keys:
     timestamps: str = ""  # address of a time-stamp authority
     trouble: str = ""
 
-    @property
-    def anchors(self) -> bytes:
-        """All certificates that are trusted here, PEM."""
-        return (self.signing.root if self.signing else b"") + self.trusted
-
 
 def open_keys(folder: Path, timestamps: str = "", environment: Mapping[str, str] = os.environ) -> Keys:
     """The keys in the environment, else those in ``folder``, made where there are none. Never fails."""
     kept = _prepare(folder)
     signing, watermark = _signing(folder, environment), _watermark(folder, environment)
-    trusted = folder / TRUSTED
-    try:
-        others = trusted.read_bytes() if trusted.exists() else b""
-    except OSError as error:
-        log.warning("the certificates in %s are not trusted, as they cannot be read: %s", trusted, error)
-        others = b""
     trouble = {(True, True): "", (False, True): UNREADABLE, (True, False): UNUSABLE_MARK, (False, False): NEITHER}
     sentence = trouble[signing is not None, watermark is not None]
     given = "OMNI_SIGNING_PEM" in environment and "OMNI_WATERMARK_KEY" in environment
-    return Keys(signing, watermark, others, timestamps, sentence or ("" if kept or given else FLEETING))
+    return Keys(
+        signing, watermark, _trusted(folder / TRUSTED), timestamps, sentence or ("" if kept or given else FLEETING)
+    )
 
 
 def _prepare(folder: Path) -> bool:
@@ -126,6 +118,20 @@ def _watermark(folder: Path, environment: Mapping[str, str]) -> bytes | None:
         return None
 
 
+def _trusted(path: Path) -> bytes:
+    """The certificates in a file, where there is one that can be used."""
+    try:
+        found = path.read_bytes() if path.exists() else b""
+        if len(found) > LARGEST:
+            raise ValueError(f"it holds more than {LARGEST:,} bytes")
+        if found:
+            x509.load_pem_x509_certificates(found)
+    except (OSError, ValueError) as error:
+        log.warning("the certificates in %s are not trusted: %s", path, error)
+        return b""
+    return found
+
+
 def _source(path: Path, variable: str, environment: Mapping[str, str]) -> str:
     return variable if variable in environment else f"{path} (delete it to have a new one made at the next start)"
 
@@ -161,8 +167,8 @@ def signing_of(pem: bytes) -> Signing:
     blocks = [(found[1], found[0]) for found in _BLOCK.finditer(pem)]
     chain = b"".join(block for kind, block in blocks if kind == b"CERTIFICATE")
     keys = [block for kind, block in blocks if kind.endswith(b"PRIVATE KEY")]
-    if not chain or len(keys) != 1:
-        raise ValueError("a certificate chain and one private key are needed, in PEM")
+    if len(blocks) - len(keys) < 2 or len(keys) != 1:
+        raise ValueError("a certificate, those that vouch for it, and one private key are needed, in PEM")
     key = serialization.load_pem_private_key(keys[0], password=None)
     leaf = x509.load_pem_x509_certificates(chain)[0]
     public = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

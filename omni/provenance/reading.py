@@ -29,8 +29,25 @@ MIME = {
 CHANGED = (".mismatch", "assertion.missing", "assertion.hashedURI")  # in the codes of failures
 
 
-def facts_of(file: BinaryIO, anchors: str) -> dict[str, Any]:
-    """The fields of Credentials for an open file."""
+def facts_of(file: BinaryIO, trusted: str = "", root: str = "", serial: str = "") -> dict[str, Any]:
+    """The fields of Credentials for an open file.
+
+    Signers under the certificates ``trusted`` (PEM) are trusted. The one whose certificate has the number ``serial``
+    and stands under ``root`` is the one who asks.
+    """
+    store = _store(file, trusted)
+    if isinstance(store, str):
+        return {"state": store}
+    facts = _told(store)
+    if root and facts["serial"] == serial and facts["state"] in ("valid", "trusted"):
+        own = _store(file, root)
+        if isinstance(own, dict) and own.get("validation_state") == "Trusted":
+            facts["state"] = "ours"
+    return facts
+
+
+def _store(file: BinaryIO, anchors: str) -> dict[str, Any] | str:
+    """The manifest store as c2pa tells it, or the state of credentials where there is none."""
     file.seek(0)
     kind = "zip" if file.read(4) == b"PK\x03\x04" else None  # the one that c2pa reads and does not recognise
     file.seek(0)
@@ -39,14 +56,14 @@ def facts_of(file: BinaryIO, anchors: str) -> dict[str, Any]:
         try:
             reader = c2pa.Reader.try_create(kind, file, context=context)
         except c2pa.C2paError.NotSupported:
-            return {"state": "unsupported"}
+            return "unsupported"
         except c2pa.C2paError:
             traceback.print_exc(limit=-1)
-            return {"state": "unreadable"}
+            return "unreadable"
         if reader is None:
-            return {"state": "none"}
+            return "none"
         with reader:
-            return _told(json.loads(reader.json()))
+            return json.loads(reader.json())
 
 
 def _told(store: dict[str, Any]) -> dict[str, Any]:
@@ -125,8 +142,8 @@ def main() -> None:
     request = json.loads(sys.argv[1])
     confine(Limits(**request["limits"]))
     file, archive = sys.stdin.buffer.raw, b""
-    facts = facts_of(file, request["anchors"])
-    if request["keep"] and facts["state"] in ("valid", "trusted", "invalid"):
+    facts = facts_of(file, request["trusted"], request.get("root", ""), request.get("serial", ""))
+    if request["keep"] and facts["state"] in ("valid", "trusted", "ours", "invalid"):
         archive = archive_of(file)
     sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n" + archive)
     sys.stdout.buffer.flush()
