@@ -178,7 +178,8 @@ def cost(made: Made, tally: Tally) -> None:
     tally.add("picture_psnr_db", min(ratios), "dB", PSNR, "higher", len(ratios))
     ratios = [psnr(clip.frames, mark.mark_frames(clip.frames, 1)) for clip in made.clips]
     tally.add("clip_psnr_db", min(ratios), "dB", PSNR, "higher", len(ratios))
-    ratios = [snr(voice, mark.sounds.mark(voice, RATE, week)) for week, voice in enumerate(made.voices)]
+    voices = [voice.clip(-1.0, 1.0) for voice in made.voices]  # as a file keeps them
+    ratios = [snr(voice, mark.sounds.mark(voice, RATE, week)) for week, voice in enumerate(voices)]
     tally.add("speech_snr_db", min(ratios), "dB", SNR, "higher", len(ratios))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -81,12 +81,18 @@ class PictureMark:
         width, height = (max(1, round(side * ratio)) for side in seen.size)
         folded = _folded(_evened(np.asarray(seen.resize((width, height), Pillow.Resampling.BICUBIC))))
         spectrum = fft.rfft2(folded) * _band(TILE, TILE)
-        norm = np.sqrt(np.square(fft.irfft2(spectrum, s=(TILE, TILE))).sum()) + 1e-9
+        norm = _norm(spectrum) + 1e-9
         where = fft.irfft2(spectrum * self._where.conj(), s=(TILE, TILE))
         when = fft.irfft2(spectrum * self._when.conj(), s=(TILE, TILE))
         top, left = np.unravel_index(where.argmax(), where.shape)
         codes = np.roll(when, (-top, -left), (0, 1))[::STEP, ::STEP]
         return float((where[top, left] + codes.max()) / norm / np.sqrt(2)), int(codes.argmax())
+
+
+def _norm(spectrum: np.ndarray) -> float:
+    """Of the tile with this half spectrum (Parseval): all columns but the first and the last stand for two."""
+    power = np.square(np.abs(spectrum)).sum(axis=0)
+    return float(np.sqrt(2 * power.sum() - power[0] - power[-1]) / TILE)
 
 
 def _spectrum(key: bytes, purpose: str) -> np.ndarray:

@@ -84,7 +84,7 @@ def test_credentials_of_an_upload_are_shown(page: Page, made: Path):
     expect(page.locator(".omni-chip")).to_contain_text("signed by Omni Playground")
     ask(page, "draw it again")
     finished(page, 2)
-    expect(page.locator("article[data-role=user] figcaption").last).to_contain_text("signed by Omni Playground")
+    expect(page.get_by_text("signed by Omni Playground")).to_be_visible()
     with page.expect_download() as kept:
         page.locator(f"{REPLY} a[download]").last.click()
     page.get_by_role("tab", name="Check a file").click()
