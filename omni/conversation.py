@@ -28,6 +28,7 @@ class Image:
     width: int  # pixels
     height: int
     caption: str = ""
+    credentials: str = ""  # who signed it, where an upload came with content credentials
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Audio:
     seconds: float
     rate: int  # samples a second
     transcript: str = ""
+    credentials: str = ""  # who signed it, where an upload came with content credentials
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Video:
     fps: float
     has_sound: bool
     caption: str = ""
+    credentials: str = ""  # who signed it, where an upload came with content credentials
 
 
 Part = Text | Image | Audio | Video

@@ -29,6 +29,17 @@ class Server:
     address: str
     root: Path
 
+    def verdict(self, path: Path) -> str:
+        """What c2pa's own reader says of a file, with this server's certificate as the only one that is trusted."""
+        import c2pa
+
+        from omni.provenance.keys import FOLDER, SIGNING, signing_of
+
+        root = signing_of((self.root / FOLDER / SIGNING).read_bytes()).root.decode()
+        with c2pa.Context.from_dict({"trust": {"trust_anchors": root}}) as context, path.open("rb") as file:
+            reader = c2pa.Reader.try_create(None, file, context=context)
+            return reader.get_validation_state() if reader else "no credentials"
+
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -67,6 +78,14 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
             process.poll()
             time.sleep(0.2)
     pytest.fail(f"The server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory):
+    """The keys of a playground."""
+    from omni.provenance.keys import open_keys
+
+    return open_keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,18 @@ def tone(seconds: float = 1.0, hertz: float = 440.0, rate: int = RATE) -> np.nda
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
+def hum(seed: int, seconds: float = 2.0, rate: int = RATE) -> np.ndarray:
+    """(N,) float32: a voice-like buzz with formants and pauses, as Primer speaks."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    pitch = 120 + 20 * np.sin(2 * np.pi * 1.5 * time + seed)
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    buzz = sum(np.sin(k * phase) * np.exp(-k * 120 / 1500) for k in range(1, 40) if k * 140 < rate / 2)
+    breath = 0.05 * rng.standard_normal(len(time))
+    loud = np.clip(np.sin(2 * np.pi * 2 * time) + 0.6, 0, 1)
+    return (0.1 * (buzz + breath) * loud).astype(np.float32)
+
+
 def photo(width: int = 400, height: int = 300) -> np.ndarray:
     """(H, W, 3) uint8: a smooth picture with a red upper left corner."""
     y, x = np.mgrid[0:height, 0:width]

@@ -15,6 +15,7 @@ from speaking import frames, silence, spoken
 
 from omni.conversation import Audio, Image
 from omni.events import Finished, SpeechChunk, TextDelta, Usage
+from omni.provenance.keys import Keys
 from omni.ui.listening import RATE
 from omni.ui.pacing import OneAtATime
 from omni.ui.talk import NOTHING_SAID, TIME_IS_UP, Speech, Talk, spread
@@ -51,13 +52,13 @@ class Scene:
 
 
 @pytest.fixture
-def play(tmp_path: Path) -> Callable:
+def play(tmp_path: Path, keys: Keys) -> Callable:
     """Runs a scene with a started talk."""
 
     def run(scene: Callable[[Scene], Awaitable[None]], engine: object | None = None) -> Scene:
         async def main() -> Scene:
             told: list = []
-            talk = Talk(engine or FakeEngine(), OneAtATime(), tmp_path, told.append)
+            talk = Talk(engine or FakeEngine(), OneAtATime(), tmp_path, keys, told.append)
             here = Scene(talk, told)
             talk.choose()
             talk.start(60)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from omni.conversation import Audio, Message, Text
+from omni.conversation import Audio, Conversation, Message, Text
 from omni.engine import Capabilities
-from omni.events import SpeechChunk, Usage
+from omni.events import Finished, ImageReady, SpeechChunk, Usage
+from omni.provenance.imprint import Imprint
+from omni.provenance.keys import UNREADABLE, Keys
 from omni.ui import player
+from omni.ui.composer import label
+from omni.ui.draft import Draft
 from omni.ui.player import SILENT, Voice
-from omni.ui.status import took
+from omni.ui.status import finished, took
 from omni.ui.suggestions import SUGGESTIONS, suggestions_for
 from omni.ui.thread import message_value
 
@@ -77,6 +82,20 @@ def test_the_figures_of_a_reply_name_what_there_was():
         "in 20 tokens (20 text)",
         "out 144 tokens (80 text, 64 picture)",
     ]
+
+
+def test_what_kept_a_file_from_being_signed_stands_before_the_figures(tmp_path: Path, keys: Keys):
+    asked = Conversation(tmp_path, (Message("user", (Text("draw"),)),))
+    imprint = Imprint(tmp_path, replace(keys, signing=None, trouble=UNREADABLE), "Fake", asked)
+    draft = Draft(imprint).plus(ImageReady(np.zeros((8, 8, 3), np.uint8))).plus(Finished(Usage(seconds=1.0)))
+    assert finished(draft)["more"] == f"{UNREADABLE} · all 1.0 s"
+    assert finished(Draft().plus(Finished(Usage(seconds=1.0))))["more"] == "all 1.0 s"
+
+
+def test_who_signed_an_upload_is_shown_with_it():
+    signed = replace(SOUND, credentials="signed by somebody")
+    assert message_value(Message("user", (signed,)))["parts"][0]["caption"] == "hello there · signed by somebody"
+    assert label(signed) == "1.0 s, signed by somebody"
 
 
 def test_suggestions_ask_only_for_what_the_engine_has():

@@ -10,6 +10,8 @@ import pytest
 
 from omni.conversation import Audio, Image, Message, Text
 from omni.events import Finished, ImageReady, SpeechChunk, TextDelta, Usage
+from omni.provenance.imprint import Imprint
+from omni.provenance.keys import Keys
 from omni.ui import visit
 from omni.ui.draft import Draft
 from omni.ui.visit import Visit
@@ -26,8 +28,13 @@ def asked(here: Visit, words: str) -> Visit:
 
 def hearing(here: Visit, *events) -> Visit:
     for event in events:
-        here = replace(here, draft=here.draft.plus(event, here.folder))
+        here = replace(here, draft=here.draft.plus(event))
     return here
+
+
+def speaking(here: Visit, keys: Keys) -> Visit:
+    """The same, with a draft that may make files."""
+    return replace(here, draft=Draft(Imprint(here.folder, keys, "Fake", here.turn.asked)))
 
 
 def talked(here: Visit, words: str) -> Visit:
@@ -50,10 +57,10 @@ def test_a_stop_keeps_what_was_said_and_marks_it(here: Visit):
     assert stopped.stopped == {3} and stopped.turn is None
 
 
-def test_speech_that_was_stopped_is_a_file_of_what_was_heard(here: Visit):
+def test_speech_that_was_stopped_is_a_file_of_what_was_heard(here: Visit, keys: Keys):
     samples = np.linspace(-0.5, 0.5, 1600, dtype=np.float32)
     chunks = [SpeechChunk(samples, 16_000, start) for start in (0, 1600)]
-    stopped = visit.settle(hearing(asked(here, "speak"), *chunks))
+    stopped = visit.settle(hearing(speaking(asked(here, "speak"), keys), *chunks))
     (sound,) = stopped.conversation.messages[-1].parts
     assert isinstance(sound, Audio) and sound.seconds == pytest.approx(0.2)
 
@@ -129,12 +136,12 @@ def test_undo_returns_the_last_question(here: Visit):
     assert after.returned.text == "two" and after.stopped == frozenset()
 
 
-def test_words_go_on_around_a_picture(here: Visit):
+def test_words_go_on_around_a_picture(here: Visit, keys: Keys):
     pixels = np.zeros((8, 8, 3), np.uint8)
-    draft = Draft()
+    draft = speaking(asked(here, "draw"), keys).draft
     for event in (TextDelta("a"), TextDelta("b"), ImageReady(pixels, "black"), TextDelta("c")):
-        draft = draft.plus(event, here.folder)
-    first, picture, last = draft.parts(here.folder)
+        draft = draft.plus(event)
+    first, picture, last = draft.parts()
     assert (first, last) == (Text("ab"), Text("c")) and picture.caption == "black" and picture.path.exists()
 
 

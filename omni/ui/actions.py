@@ -20,8 +20,12 @@ from omni import media
 from omni.conversation import Audio, Image, Message, Text, Video
 from omni.engine import Engine
 from omni.errors import OmniError, Refused
+from omni.provenance.imprint import Imprint
+from omni.provenance.keys import Keys
+from omni.provenance.uploads import discard, keep_credentials
 from omni.ui import status, visit
 from omni.ui.composer import KINDS, PLURALS, tray_value, wish_of
+from omni.ui.draft import Draft
 from omni.ui.pacing import OneAtATime
 from omni.ui.player import SILENT, Voice
 from omni.ui.suggestions import Suggestion
@@ -66,6 +70,7 @@ class Actions:
 
     engine: Engine
     root: Path
+    keys: Keys
     suggestions: tuple[Suggestion, ...]
     model: OneAtATime = field(default_factory=OneAtATime)
 
@@ -88,7 +93,7 @@ class Actions:
     def detach(self, laid: Laid, event: gr.EventData) -> Screen:
         """Remove one thing from the composer, and its file."""
         gone = laid[int(event.index)]
-        gone.path.unlink(missing_ok=True)
+        discard(gone)
         laid = tuple(part for part in laid if part is not gone)
         return Screen(laid=laid, tray=tray_value(laid))
 
@@ -154,19 +159,23 @@ class Actions:
         here = visit.settle(here)
         return Screen(here, thread=thread_value(here), status=status.stopped())
 
-    def answer(self, here: Visit | None, *wishes: Any) -> Iterator[Screen]:
+    def answer(self, here: Visit | None, tells: bool, *wishes: Any) -> Iterator[Screen]:
         """Let the engine reply to the question of the visit, and show it as it comes.
+
+        ``tells`` puts the words of the question into the credentials of what is made.
 
         While this runs, nothing else writes the visit: a stop only makes the batches end.
         """
         if here is None or here.turn is None or self.answering(here):
             return
         began, wish, turn, voice = time.monotonic(), wish_of(*wishes), here.turn, Voice(here.turn.name)
-        with self.model.replying(turn.name, lambda: self.engine.reply(turn.asked, wish)) as batches:
+        imprint = Imprint(here.folder, self.keys, self.engine.name, turn.asked, tells)
+        here = replace(here, draft=Draft(imprint))
+        with self.model.replying(turn.name, lambda: imprint.marked(self.engine.reply(turn.asked, wish))) as batches:
             try:
                 for events in batches:
                     for event in events:
-                        here = replace(here, draft=here.draft.plus(event, here.folder))
+                        here = replace(here, draft=here.draft.plus(event))
                     line = status.busy(here.draft, time.monotonic() - began)
                     if events:
                         yield Screen(here, AS_IT_IS, thread_value(here), voice.value(here.draft.speech), status=line)
@@ -192,9 +201,9 @@ class Actions:
             raise Refused(f"A message can carry {MOST_ATTACHED} things; please send these first.")
         part = media.take(upload, folder)
         if KINDS[type(part)] not in self.engine.capabilities.inputs:
-            part.path.unlink()
+            discard(part)
             raise Refused(f"{self.engine.name} does not take {PLURALS[KINDS[type(part)]]}; please choose another kind.")
-        return part
+        return keep_credentials(part, upload, self.keys)
 
 
 def sentence_of(error: Exception) -> str:

@@ -14,6 +14,8 @@ from gradio.utils import get_upload_folder
 from omni import media
 from omni.conversation import Conversation, Message, Text
 from omni.errors import OmniError, Refused
+from omni.provenance.imprint import Imprint
+from omni.provenance.uploads import keep_credentials
 from omni.ui.actions import MOST_ATTACHED, Actions, sentence_of
 from omni.ui.chat import MODEL
 from omni.ui.composer import OUTPUTS, wish_of
@@ -36,9 +38,10 @@ def build_api(actions: Actions) -> None:
     ) -> tuple[dict, list[dict]]:
         """Ask one question and stream the reply.
 
-        Each update is a pair. The first is {"text", "heard", "doing", "done", "usage"}: the words so far, what was
-        understood of a sound, what the model is doing, whether the reply is complete, and what it took. The second
-        is the list of finished files: PNG pictures, WAV speech, MP4 clips.
+        Each update is a pair. The first is {"text", "heard", "doing", "done", "usage", "notices"}: the words so far,
+        what was understood of a sound, what the model is doing, whether the reply is complete, what it took, and what
+        kept files from being signed or marked. The second is the list of finished files, with signed credentials: PNG
+        pictures, WAV speech, MP4 clips.
 
         Parameters:
             text: the words of the message; may be empty where there are files.
@@ -65,16 +68,18 @@ def replies(actions: Actions, text: str, files: list[dict], wish: Any) -> Iterat
     """
     with tempfile.TemporaryDirectory(prefix="omni-") as name:
         folder = Path(name)
-        uploads = [media.take(uploaded(file), folder) for file in files[:MOST_ATTACHED]]
+        paths = [uploaded(file) for file in files[:MOST_ATTACHED]]
+        uploads = [keep_credentials(media.take(path, folder), path, actions.keys) for path in paths]
         words = [media.take_text(text)] if text.strip() or not uploads else []
         conversation = Conversation(folder).plus(Message("user", (*uploads, *words)))
-        draft = Draft()
-        with actions.model.replying(folder.name, lambda: actions.engine.reply(conversation, wish)) as batches:
+        imprint = Imprint(folder, actions.keys, actions.engine.name, conversation)
+        draft, reply = Draft(imprint), lambda: imprint.marked(actions.engine.reply(conversation, wish))
+        with actions.model.replying(folder.name, reply) as batches:
             for events in batches:
                 for event in events:
-                    draft = draft.plus(event, folder)
+                    draft = draft.plus(event)
                 yield update(draft, draft.made)
-        yield update(draft, draft.parts(folder))
+        yield update(draft, draft.parts())
 
 
 def update(draft: Draft, parts: tuple) -> Reply:
@@ -83,7 +88,8 @@ def update(draft: Draft, parts: tuple) -> Reply:
     files = [gr.FileData(path=str(part.path)).model_dump() for part in parts if not isinstance(part, Text)]
     usage = asdict(draft.usage) if draft.usage else None
     done = draft.usage is not None
-    return {"text": words, "heard": draft.heard, "doing": draft.doing, "done": done, "usage": usage}, files
+    told = {"text": words, "heard": draft.heard, "doing": draft.doing, "done": done, "usage": usage}
+    return {**told, "notices": list(draft.imprint.notices)}, files
 
 
 def wanted(outputs: list[str] | None) -> list[str]:

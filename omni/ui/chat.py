@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from omni.engine import Engine
+from omni.provenance.keys import Keys
 from omni.ui import status, visit
 from omni.ui.actions import Actions
 from omni.ui.composer import Composer, build_composer
@@ -20,9 +21,9 @@ LIGHT = {"show_progress": "hidden", "api_visibility": "private", "concurrency_li
 HEAVY = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": MODEL, "trigger_mode": "multiple"}
 
 
-def build_chat(engine: Engine, root: Path, fresh: gr.Button) -> Actions:
+def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button) -> Actions:
     """Lay the tab out where it is called; ``fresh`` is the button that begins a new conversation."""
-    actions = Actions(engine, root, suggestions_for(engine.capabilities))
+    actions = Actions(engine, root, keys, suggestions_for(engine.capabilities))
     here = gr.State(None, delete_callback=visit.leave)
     laid, asked = gr.State(()), gr.State(None)
     with gr.Column(elem_id="omni-chat"):
@@ -48,7 +49,7 @@ def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Compo
     message = [here, laid, words]
     reply = asked.change(
         actions.answer,
-        [here, *composer.wishes],
+        [here, composer.tells, *composer.wishes],
         screen,
         show_progress="minimal",
         show_progress_on=line,

@@ -38,6 +38,7 @@ class Composer:
     temperature: gr.Slider
     seed: gr.Number
     max_tokens: gr.Slider
+    tells: gr.Checkbox
 
     @property
     def wishes(self) -> list[gr.components.Component]:
@@ -47,7 +48,7 @@ class Composer:
 
 def build_composer(capabilities: Capabilities) -> Composer:
     """Lay the composer out where it is called; the finer wishes go to the sidebar."""
-    voice, temperature, seed, max_tokens = _build_wishes(capabilities)
+    voice, temperature, seed, max_tokens, tells = _build_wishes(capabilities)
     takes = [kind for kind in PLURALS if kind in capabilities.inputs]
     outputs = [(label, output) for output, label in OUTPUTS.items() if output in capabilities.outputs]
     with gr.Column(elem_id="omni-composer"):
@@ -77,10 +78,12 @@ def build_composer(capabilities: Capabilities) -> Composer:
             send = gr.Button("Send", variant="primary", elem_id="omni-send", min_width=0)
             stop = gr.Button("Stop", variant="stop", elem_id="omni-stop", min_width=0)
     wanted.input(None, wanted, wanted, js=ONE_OR_MANY, api_visibility="private")
-    return Composer(inbox, tray, words, send, stop, wanted, voice, temperature, seed, max_tokens)
+    return Composer(inbox, tray, words, send, stop, wanted, voice, temperature, seed, max_tokens, tells)
 
 
-def _build_wishes(capabilities: Capabilities) -> tuple[gr.Dropdown, gr.Slider, gr.Number, gr.Slider]:
+def _build_wishes(
+    capabilities: Capabilities,
+) -> tuple[gr.Dropdown, gr.Slider, gr.Number, gr.Slider, gr.Checkbox]:
     usual = Wish()
     with gr.Sidebar(position="right", open=False, width=280, elem_id="omni-more"):
         gr.Markdown("### More")
@@ -90,10 +93,13 @@ def _build_wishes(capabilities: Capabilities) -> tuple[gr.Dropdown, gr.Slider, g
         seed = gr.Number(-1, label="Seed", info="The same seed gives the same reply; -1 draws one", precision=0)
         most = min(capabilities.context_tokens, 8192)
         max_tokens = gr.Slider(32, most, min(usual.max_tokens, most), step=16, label="Most tokens")
+        tells = gr.Checkbox(
+            False, label="My words in the file", info="Put the request into the credentials of what is made"
+        )
         gr.Markdown(capabilities.about, elem_id="omni-about")
         program = gr.Button("Use it from a program", size="sm")
     program.click(None, js=OPEN_API, api_visibility="private")
-    return voice, temperature, seed, max_tokens
+    return voice, temperature, seed, max_tokens, tells
 
 
 def wish_of(outputs: list[str], voice: str | None, temperature: float, seed: int, max_tokens: int) -> Wish:
@@ -114,7 +120,6 @@ def tray_value(attached: tuple[Part, ...]) -> list[dict[str, Any]]:
 
 
 def label(part: Part) -> str:
-    """The size of a picture, the length of a sound or clip."""
-    if isinstance(part, Image):
-        return f"{part.width} × {part.height}"
-    return f"{part.seconds:.1f} s"
+    """The size of a picture, the length of a sound or clip; who signed it, where it came with credentials."""
+    size = f"{part.width} × {part.height}" if isinstance(part, Image) else f"{part.seconds:.1f} s"
+    return f"{size}, {part.credentials}" if part.credentials else size

@@ -1,16 +1,14 @@
 """A reply while it is being made: engine events folded into parts, previews and a word on what is going on.
 
-Files are written here, through ``omni.media``, as soon as a picture or clip is complete. Knows nothing of the page.
+Files are made here, through the reply's imprint, as soon as a picture or clip is complete. Knows nothing of the page.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from omni import media
 from omni.conversation import Part, Text
 from omni.events import (
     ClipPreview,
@@ -25,12 +23,14 @@ from omni.events import (
     TextDelta,
     Usage,
 )
+from omni.provenance.imprint import Imprint
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """What an engine has said so far."""
+    """What an engine has said so far. Without an imprint there are no files, as they would leave unsigned."""
 
+    imprint: Imprint | None = None
     heard: str = ""  # what it understood of the sound in the question
     made: tuple[Part, ...] = ()  # words and finished files, in the order in which they came
     speech: tuple[SpeechChunk, ...] = ()
@@ -40,8 +40,8 @@ class Draft:
     usage: Usage | None = None  # set when the reply is complete
     cut: bool = False  # the reply ran into its limit of tokens
 
-    def plus(self, event: Event, folder: Path) -> Draft:
-        """The draft after one more event; finished pictures and clips are written to ``folder``."""
+    def plus(self, event: Event) -> Draft:
+        """The draft after one more event, in which marks stand already; finished pictures and clips become files."""
         match event:
             case Heard(text):
                 return replace(self, heard=text)
@@ -54,21 +54,21 @@ class Draft:
             case ClipPreview():
                 return replace(self, preview=event, doing="Filming", done=(event.index + 1) / event.total)
             case ImageReady(pixels, caption):
-                return self._with(media.write_image(pixels, folder, caption))
+                return self._with(self.imprint.image(pixels, caption))
             case ClipReady(frames, fps, samples, rate, caption):
-                return self._with(media.write_video(frames, fps, samples, rate, folder, caption))
+                return self._with(self.imprint.video(frames, fps, samples, rate, caption))
             case Progress(doing, done):
                 return replace(self, doing=doing, done=done)
             case Finished(usage, reason):
                 return replace(self, usage=usage, cut=reason == "length")
 
-    def parts(self, folder: Path) -> tuple[Part, ...]:
+    def parts(self) -> tuple[Part, ...]:
         """The parts of the reply as it stands, the speech as one file at their end."""
         if not self.speech:
             return self.made
         words = "\n".join(part.text for part in self.made if isinstance(part, Text)).strip()
         samples = np.concatenate([chunk.samples for chunk in self.speech])
-        return (*self.made, media.write_audio(samples, self.speech[0].rate, folder, words))
+        return (*self.made, self.imprint.audio(samples, self.speech[0].rate, words))
 
     def _with(self, part: Part) -> Draft:
         return replace(self, made=(*self.made, part), preview=None, done=None)

@@ -8,10 +8,13 @@ from typing import Any
 import gradio as gr
 
 from omni.engine import Engine
+from omni.errors import OmniError
+from omni.provenance.keys import FOLDER, open_keys
 from omni.settings import Settings
 from omni.ui import words
 from omni.ui.api import build_api
 from omni.ui.chat import build_chat
+from omni.ui.check import build_check
 from omni.ui.element import ASSETS
 from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
@@ -38,7 +41,11 @@ class Page:
 def build_page(engine: Engine, settings: Settings) -> Page:
     """Lay out every tab on one engine."""
     root = (settings.root / "conversations").resolve()
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OmniError(f"The data folder {settings.root} cannot be written; name another one with --root.") from error
+    keys = open_keys(settings.root / FOLDER, settings.timestamps)
     gr.set_static_paths([root, EXAMPLES])  # served as they are, without a copy; folder names cannot be guessed
     with gr.Blocks(
         title="Omni Playground", fill_width=True, analytics_enabled=False, delete_cache=UPLOADS_LAST
@@ -48,11 +55,13 @@ def build_page(engine: Engine, settings: Settings) -> Page:
             fresh = gr.Button("New chat", size="sm", elem_id="omni-fresh", min_width=0)
         with gr.Tabs(elem_id="omni-tabs", overflow_behavior="wrap"):
             with tab("Chat"):
-                actions = build_chat(engine, root, fresh)
+                actions = build_chat(engine, root, keys, fresh)
             with tab("Live"):
                 build_live(engine.capabilities)
+            with tab("Check a file"):
+                build_check(keys)
         build_api(actions)
-    talks = Talks(engine, actions.model, root, settings.live_minutes)
+    talks = Talks(engine, actions.model, root, keys, settings.live_minutes)
     return Page(blocks.queue(max_size=settings.queue_size, default_concurrency_limit=1), talks, settings)
 
 

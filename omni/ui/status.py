@@ -38,9 +38,10 @@ def failed(sentence: str) -> Status:
 
 
 def finished(draft: Draft) -> Status:
-    """Times and tokens of a complete reply."""
+    """Times and tokens of a complete reply, after what kept its files from being signed."""
     word = "Ended at the limit of tokens" if draft.cut else "Done"
-    return {"state": "done", "text": word, "more": " · ".join(took(draft.usage)) if draft.usage else ""}
+    notices = draft.imprint.notices if draft.imprint else []
+    return {"state": "done", "text": word, "more": " · ".join([*notices, *(took(draft.usage) if draft.usage else [])])}
 
 
 def took(usage: Usage) -> list[str]:

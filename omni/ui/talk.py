@@ -23,6 +23,8 @@ from omni.engine import Engine, Wish
 from omni.errors import OmniError, Refused
 from omni.events import SpeechChunk, TextDelta
 from omni.media import LIMITS
+from omni.provenance.imprint import Imprint
+from omni.provenance.keys import Keys
 from omni.ui import visit
 from omni.ui.actions import sentence_of
 from omni.ui.draft import Draft
@@ -77,6 +79,7 @@ class Talk:
     engine: Engine
     model: OneAtATime
     root: Path
+    keys: Keys
     tell: Callable[[dict[str, Any] | Speech], None]
     running: bool = False
     voice: str | None = None
@@ -249,16 +252,19 @@ class Talk:
 
     def _made(self, turn: Turn) -> Iterator[visit.Visit]:
         """The visit as the reply grows; tells what is new."""
-        here, shown, waits = self.here, 0.0, True
+        imprint = Imprint(self.here.folder, self.keys, self.engine.name, self.here.turn.asked)
+        here, shown, waits = replace(self.here, draft=Draft(imprint)), 0.0, True
         wish = Wish(aloud="speech" in self.engine.capabilities.outputs, voice=self.voice)
         asked = here.turn.asked
-        with self.model.replying(turn.name, lambda: self.engine.reply(asked, wish), SPEECH_PAUSE) as batches:
+        with self.model.replying(
+            turn.name, lambda: imprint.marked(self.engine.reply(asked, wish)), SPEECH_PAUSE
+        ) as batches:
             for events in batches:
                 for event in events:
                     if isinstance(event, SpeechChunk):
                         self._post(Speech(turn.number, event))
                     turn.said = turn.said or isinstance(event, (SpeechChunk, TextDelta))
-                    here = replace(here, draft=here.draft.plus(event, here.folder))
+                    here = replace(here, draft=here.draft.plus(event))
                 if waits:  # the first sign of life: the model is at it, or at somebody else's reply
                     self._post({"kind": "state", "state": "thinking" if events else "waiting"})
                     waits = not events

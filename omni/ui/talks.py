@@ -23,6 +23,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from omni.engine import Engine
+from omni.provenance.keys import Keys
 from omni.ui.listening import FRAME, FRAME_SECONDS, PAUSE, PAUSES
 from omni.ui.pacing import OneAtATime
 from omni.ui.talk import PICTURES, Speech, Talk
@@ -48,8 +49,8 @@ class Misused(Exception):
 class Talks:
     """All live conversations. State: their lines by the name that the page knows, and those that are being ended."""
 
-    def __init__(self, engine: Engine, model: OneAtATime, root: Path, minutes: int):
-        self.engine, self.model, self.root, self.seconds = engine, model, root, minutes * 60
+    def __init__(self, engine: Engine, model: OneAtATime, root: Path, keys: Keys, minutes: int):
+        self.engine, self.model, self.root, self.keys, self.seconds = engine, model, root, keys, minutes * 60
         self.route = WebSocketRoute(ADDRESS, self.serve)
         self.all: dict[str, Line] = {}
         self.leaving: set[asyncio.Task] = set()
@@ -107,7 +108,7 @@ class Line:
         self.talks, self.name = talks, secrets.token_urlsafe(16)
         self.outbox: asyncio.Queue[dict | Speech] = asyncio.Queue()
         self.carried, self.lost = False, 0
-        self.talk = Talk(talks.engine, talks.model, talks.root, self.tell)
+        self.talk = Talk(talks.engine, talks.model, talks.root, talks.keys, self.tell)
         self.since, self.frames, self.looked = 0.0, 0, 0.0
 
     def tell(self, message: dict[str, Any] | Speech) -> None:

@@ -70,16 +70,22 @@ def part_value(part: Part, words: str) -> dict[str, Any]:
     match part:
         case Text(text):
             return {"kind": "text", "html": written_html(text)}
-        case Image(path, width, height, caption):
-            shown = "" if caption == words else caption
+        case Image(path, width, height, caption, credentials):
+            shown = noted("" if caption == words else caption, credentials)
             size = {"width": width, "height": height}
             return {"kind": "image", "file": str(path), **size, "alt": caption, "caption": shown}
-        case Audio(path, seconds, _, transcript):
-            return {"kind": "audio", "file": str(path), "seconds": seconds, "caption": "" if words else transcript}
-        case Video(path, width, height, caption=caption):
-            shown = "" if caption == words else caption
+        case Audio(path, seconds, _, transcript, credentials):
+            shown = noted("" if words else transcript, credentials)
+            return {"kind": "audio", "file": str(path), "seconds": seconds, "caption": shown}
+        case Video(path, width, height, caption=caption, credentials=credentials):
+            shown = noted("" if caption == words else caption, credentials)
             size = {"width": width, "height": height}
             return {"kind": "video", "file": str(path), **size, "alt": caption, "caption": shown}
+
+
+def noted(caption: str, credentials: str) -> str:
+    """A caption, and who signed the file."""
+    return " · ".join(filter(None, (caption, credentials)))
 
 
 @lru_cache(maxsize=4096)  # a thread is shown ten times a second, and nearly all of it is as it was

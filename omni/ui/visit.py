@@ -128,12 +128,12 @@ def turn_to(visit: Visit, place: int, version: int) -> Visit:
 
 def settle(visit: Visit) -> Visit:
     """End a reply where it is: what was said stays, be it nothing, and is marked as stopped."""
-    return visit if visit.turn is None else _answered(visit, visit.draft.parts(visit.folder), stopped=True)
+    return visit if visit.turn is None else _answered(visit, visit.draft.parts(), stopped=True)
 
 
 def conclude(visit: Visit) -> Visit:
     """The reply is complete: question and reply join the thread."""
-    return _answered(visit, visit.draft.parts(visit.folder), stopped=False)
+    return _answered(visit, visit.draft.parts(), stopped=False)
 
 
 def abandon(visit: Visit) -> Visit:

@@ -47,7 +47,7 @@ def test_speech_is_heard_while_it_is_made(page: Page):
     page.wait_for_selector(".omni-player[data-playing=false]")
 
 
-def test_what_is_made_can_be_seen_played_and_downloaded(page: Page, tmp_path: Path):
+def test_what_is_made_can_be_seen_played_and_downloaded(page: Page, server, tmp_path: Path):
     ask(page, "everything")
     page.wait_for_selector(".omni-preview img")
     done(page)
@@ -60,6 +60,7 @@ def test_what_is_made_can_be_seen_played_and_downloaded(page: Page, tmp_path: Pa
             link.click()
         written = Path(unquote(link.get_attribute("href").partition("file=")[2]))
         assert kept.value.path().read_bytes() == written.read_bytes()
+        assert server.verdict(kept.value.path()) == "Trusted"
         assert starts.pop(written.suffix[1:]) in written.read_bytes()[:12]
         assert kept.value.suggested_filename == written.name
     assert not starts

@@ -31,6 +31,9 @@ const versions = ({ version, versions }, index) => {
     go("Next version", "›", version + 1));
 };
 
+const label = (message) => message.role === "assistant" && node("span", { className: "omni-made", textContent: "Made by AI",
+  title: "A model made this. Its files carry signed credentials and a watermark; “Check a file” reads them" });
+
 const actions = (article, message, index, last) => {
   const made = message.versions ? [versions(message, index)] : [];
   if (message.stopped) made.push(node("span", { className: "omni-stopped", textContent: "Stopped" }));
@@ -56,7 +59,8 @@ const drawMessage = (message, index, { busy, last }) => {
   const key = JSON.stringify([message.text, message.stopped, message.version, message.versions, busy, last]);
   if (article.dataset.actions !== key) {
     article.dataset.actions = key;
-    article.querySelector("footer").replaceChildren(...(busy ? [] : actions(article, message, index, last)));
+    article.querySelector("footer").replaceChildren(
+      ...[label(message), ...(busy ? [] : actions(article, message, index, last))].filter(Boolean));
   }
 };
 

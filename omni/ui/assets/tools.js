@@ -144,7 +144,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && event.target.closest("#omni-words"))
     afterReply(event, () => button("send").click());
 }, true);
+const checking = () => Boolean(document.querySelector(".omni-check")?.checkVisibility());  // that tab takes files itself
 document.addEventListener("paste", (event) => {
+  if (checking()) return;
   if (event.clipboardData?.files.length) { event.preventDefault(); hand(event.clipboardData.files); }
 });
 for (const kind of ["dragover", "dragleave", "drop"])
@@ -152,5 +154,5 @@ for (const kind of ["dragover", "dragleave", "drop"])
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     document.body.classList.toggle("omni-dropping", kind === "dragover");
-    if (kind === "drop") hand(event.dataTransfer.files);
+    if (kind === "drop" && !checking()) hand(event.dataTransfer.files);
   });
