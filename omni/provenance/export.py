@@ -1,4 +1,5 @@
-"""A conversation to take along: one signed ZIP of a page that any browser opens and the files of the thread."""
+"""A conversation to take along: one signed ZIP of a page that any browser opens, the files of the thread, and what the
+playground needs to open it again."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from omni.conversation import Audio, Conversation, Image, Message, Part, Text
+from omni.media import bundle
 from omni.media.files import fresh
 from omni.provenance.credentials import CannotSign, Claim, sign
 from omni.provenance.keys import Keys
@@ -29,8 +31,10 @@ small {{ color: #666; }}
 """
 
 
-def export(conversation: Conversation, engine: str, keys: Keys) -> tuple[Path, str]:
-    """Write the conversation into its own folder as a signed ZIP.
+def export(
+    conversation: Conversation, engine: str, keys: Keys, stopped: frozenset[int] = frozenset()
+) -> tuple[Path, str]:
+    """Write the conversation into its own folder as a signed ZIP; ``stopped`` are the replies that were cut short.
 
     Returns its path and a sentence, which is empty unless it could not be signed.
     """
@@ -38,6 +42,7 @@ def export(conversation: Conversation, engine: str, keys: Keys) -> tuple[Path, s
     # Stored as it is: c2pa reads no other, and media are compressed already.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
         file.writestr(PAGE, page_of(conversation, engine))
+        file.writestr(bundle.NAME, bundle.description(conversation, stopped))
         for part in (part for message in conversation.messages for part in message.parts):
             if not isinstance(part, Text):
                 file.write(part.path, part.path.name)

@@ -20,6 +20,7 @@ from omni import media
 from omni.conversation import Audio, Image, Message, Text, Video
 from omni.engine import Engine
 from omni.errors import OmniError, Refused
+from omni.provenance.export import export
 from omni.provenance.imprint import Imprint
 from omni.provenance.keys import Keys
 from omni.provenance.uploads import discard, keep_credentials
@@ -52,6 +53,7 @@ class Screen(NamedTuple):
     words: Any = AS_IT_IS
     status: Any = AS_IT_IS
     asked: Any = AS_IT_IS  # the name of a new turn; its change starts the reply
+    saved: Any = AS_IT_IS  # a file that the browser is to keep
 
 
 def when_idle(action: Callable[..., Screen]) -> Callable[..., Screen]:
@@ -148,6 +150,25 @@ class Actions:
         visit.leave(here)
         here = visit.enter(self.root)
         return Screen(here, (), thread_value(here), SILENT, [], "", status.quiet())
+
+    def save(self, here: Visit | None) -> Screen:
+        """Hand the conversation over as one file."""
+        if here is None or not here.conversation.messages:
+            return Screen(status=status.failed("There is nothing to save yet."))
+        path, notice = export(here.conversation, self.engine.name, self.keys, here.stopped)
+        return Screen(saved={"file": str(path)}, status=status.failed(notice) if notice else AS_IT_IS)
+
+    @when_idle
+    def open(self, here: Visit | None, upload: str) -> Screen:
+        """Go on with a conversation that was saved; the one on the page is forgotten."""
+        try:
+            opened = visit.reopen(self.root, Path(upload))
+        except Refused as refusal:
+            return Screen(status=status.failed(str(refusal)))
+        finally:
+            Path(upload).unlink(missing_ok=True)
+        visit.leave(here)
+        return Screen(opened, (), thread_value(opened), SILENT, [], "", status.quiet())
 
     def stop(self, here: Visit | None) -> Screen:
         """End the reply where it is. One that has begun finishes by itself in ``answer``; one in the queue, here."""

@@ -39,13 +39,13 @@ def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button) -> Acti
             line = element("status", status.quiet())
             player = element("player", SILENT, uses=("voice",))
         composer = build_composer(engine.capabilities)
-    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked]
+    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked, composer.kept.saved]
     _wire(actions, composer, screen, fresh)
     return actions
 
 
 def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Component], fresh: gr.Button) -> None:
-    here, laid, thread, _, tray, words, line, asked = screen
+    here, laid, thread, _, tray, words, line, asked, _ = screen
     message = [here, laid, words]
     reply = asked.change(
         actions.answer,
@@ -66,4 +66,6 @@ def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Compo
     thread.version(actions.turn_to, [here], screen, **LIGHT)
     thread.takeback(actions.take_back, message, screen, **LIGHT)
     composer.inbox.upload(actions.attach, [here, laid, composer.inbox], screen, **LIGHT)
+    composer.kept.save.click(actions.save, [here], screen, **LIGHT)
+    composer.kept.open.upload(actions.open, [here, composer.kept.open], screen, **LIGHT)
     tray.detach(actions.detach, [laid], screen, **LIGHT)

@@ -25,6 +25,15 @@ OPEN_API = "() => document.querySelector('footer .show-api').click()"  # Gradio'
 
 
 @dataclass(frozen=True)
+class Kept:
+    """How a conversation is saved as a file, and opened from one."""
+
+    save: gr.Button
+    open: gr.UploadButton
+    saved: gr.HTML
+
+
+@dataclass(frozen=True)
 class Composer:
     """The parts of the composer that are wired."""
 
@@ -39,6 +48,7 @@ class Composer:
     seed: gr.Number
     max_tokens: gr.Slider
     tells: gr.Checkbox
+    kept: Kept
 
     @property
     def wishes(self) -> list[gr.components.Component]:
@@ -48,7 +58,7 @@ class Composer:
 
 def build_composer(capabilities: Capabilities) -> Composer:
     """Lay the composer out where it is called; the finer wishes go to the sidebar."""
-    voice, temperature, seed, max_tokens, tells = _build_wishes(capabilities)
+    (voice, temperature, seed, max_tokens, tells), kept = _build_wishes(capabilities)
     takes = [kind for kind in PLURALS if kind in capabilities.inputs]
     outputs = [(label, output) for output, label in OUTPUTS.items() if output in capabilities.outputs]
     with gr.Column(elem_id="omni-composer"):
@@ -78,12 +88,12 @@ def build_composer(capabilities: Capabilities) -> Composer:
             send = gr.Button("Send", variant="primary", elem_id="omni-send", min_width=0)
             stop = gr.Button("Stop", variant="stop", elem_id="omni-stop", min_width=0)
     wanted.input(None, wanted, wanted, js=ONE_OR_MANY, api_visibility="private")
-    return Composer(inbox, tray, words, send, stop, wanted, voice, temperature, seed, max_tokens, tells)
+    return Composer(inbox, tray, words, send, stop, wanted, voice, temperature, seed, max_tokens, tells, kept)
 
 
 def _build_wishes(
     capabilities: Capabilities,
-) -> tuple[gr.Dropdown, gr.Slider, gr.Number, gr.Slider, gr.Checkbox]:
+) -> tuple[tuple[gr.Dropdown, gr.Slider, gr.Number, gr.Slider, gr.Checkbox], Kept]:
     usual = Wish()
     with gr.Sidebar(position="right", open=False, width=280, elem_id="omni-more"):
         gr.Markdown("### More")
@@ -96,10 +106,14 @@ def _build_wishes(
         tells = gr.Checkbox(
             False, label="My words in the file", info="Put the request into the credentials of what is made"
         )
+        with gr.Row(elem_id="omni-keep"):
+            save = gr.Button("Save conversation", size="sm", min_width=0)
+            opened = gr.UploadButton("Open a saved one", size="sm", min_width=0, file_types=[".zip"])
+        saved = element("saved", None)
         gr.Markdown(capabilities.about, elem_id="omni-about")
         program = gr.Button("Use it from a program", size="sm")
     program.click(None, js=OPEN_API, api_visibility="private")
-    return voice, temperature, seed, max_tokens, tells
+    return (voice, temperature, seed, max_tokens, tells), Kept(save, opened, saved)
 
 
 def wish_of(outputs: list[str], voice: str | None, temperature: float, seed: int, max_tokens: int) -> Wish:

@@ -11,7 +11,9 @@ import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from omni import media
 from omni.conversation import Audio, Conversation, Message, Part, Text
+from omni.errors import Refused
 from omni.ui.draft import Draft
 
 
@@ -66,6 +68,18 @@ def enter(root: Path) -> Visit:
     folder = root / secrets.token_urlsafe(24)
     folder.mkdir(parents=True)
     return Visit(Conversation(folder))
+
+
+def reopen(root: Path, file: Path) -> Visit:
+    """A new visit that goes on with the conversation saved in ``file``. Raises Refused."""
+    here = enter(root)
+    try:
+        opened = media.open_bundle(file, here.folder)
+    except Refused:
+        leave(here)
+        raise
+    thread = replace(here.conversation, messages=opened.messages)
+    return _going_on(here, thread, opened.stopped)
 
 
 def leave(visit: Visit | None) -> None:
