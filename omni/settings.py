@@ -40,6 +40,12 @@ class Settings:
     port: int = setting(7860, "port to listen on", least=1, most=65535)
     share: bool = setting(False, "also open a public gradio.live address")
     root: Path = setting(Path("data"), "folder for conversations and uploads; it belongs to this server alone")
+    memory_slider: str = setting(
+        "auto",
+        "who may change the experts' memory in the page, which all visitors share; auto is browsers of this machine, "
+        "and nobody where the page is shared or listens on other addresses",
+        among=("auto", "everyone", "nobody"),
+    )
     queue_size: int = setting(16, "how many requests may wait for the model", least=1, most=1000)
     max_upload_mb: int = setting(50, "largest file that a visitor may upload, in megabytes", least=1, most=2000)
     log_level: str = setting("info", "how much goes to the log", among=("debug", "info", "warning", "error"))
