@@ -1,4 +1,4 @@
-"""The page as a whole: a header, and the chat below it."""
+"""The page as a whole: a header with the tabs, and the chosen tab below it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from omni.settings import Settings
 from omni.ui.api import build_api
 from omni.ui.chat import build_chat
 from omni.ui.element import ASSETS
+from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
 from omni.ui.theme import THEME
 
@@ -28,9 +29,19 @@ def build_page(engine: Engine, settings: Settings) -> gr.Blocks:
         with gr.Row(elem_id="omni-header"):
             gr.HTML(f"<b>Omni Playground</b><span>{engine.name}</span>", elem_id="omni-title", apply_default_css=False)
             fresh = gr.Button("New chat", size="sm", elem_id="omni-fresh", min_width=0)
-        actions = build_chat(engine, root, fresh)
+        with gr.Tabs(elem_id="omni-tabs", overflow_behavior="wrap"):
+            with tab("Chat"):
+                actions = build_chat(engine, root, fresh)
+            with tab("Live"):
+                build_live()
         build_api(actions)
     return page.queue(max_size=settings.queue_size, default_concurrency_limit=1)
+
+
+def tab(label: str) -> gr.Tab:
+    """A tab whose children share the window below the header; those that are longer stand in an ``omni-scroller``."""
+    name = label.split()[0].lower()
+    return gr.Tab(label, id=name, elem_id=f"omni-tab-{name}", elem_classes="omni-tab")
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:
