@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from omni.engine import Wish
 from omni.engines.primer import PrimerEngine
 from omni.engines.qwen3_omni import Qwen3OmniEngine
 from omni.errors import OmniError
-from omni.events import Finished, ImageReady, SpeechChunk, Telemetry, TextDelta
+from omni.events import Finished, SpeechChunk, Telemetry, TextDelta
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,18 @@ def slabs(tmp_path_factory):
     return tmp_path_factory.mktemp("slabs")
 
 
-@pytest.fixture
-def primer(slabs):
+@pytest.fixture(scope="module")
+def shipped(slabs):
     return PrimerEngine.open("cpu", slabs=slabs)
+
+
+@pytest.fixture
+def primer(shipped):
+    """The shipped model with all memory, and nothing in it."""
+    memory = shipped.inside.memory()
+    shipped.inside.set_experts_memory(memory.least)
+    shipped.inside.set_experts_memory(memory.most)
+    return shipped
 
 
 @pytest.fixture(scope="module")
@@ -31,36 +41,39 @@ def omni(tiny_omni, slabs):
     return Qwen3OmniEngine.open(str(tiny_omni), device="cpu", slabs=slabs, dtype=torch.float32)
 
 
-@pytest.fixture
-def asked(tmp_path) -> Conversation:
-    return Conversation(tmp_path, (Message("user", (Text("draw a cat on green"),)),))
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory) -> Conversation:
+    return Conversation(tmp_path_factory.mktemp("asked"), (Message("user", (Text("draw a cat on green"),)),))
 
 
-ALL = Wish(frozenset({"text", "speech", "image"}), seed=3, telemetry=True)
+@pytest.fixture(scope="module")
+def events(shipped, asked) -> list:
+    """A whole reply of words, speech and a picture, with its telemetry."""
+    return list(shipped.reply(asked, Wish(frozenset({"text", "speech", "image"}), seed=3, telemetry=True)))
 
 
-def answer(events) -> tuple[str, np.ndarray, np.ndarray]:
-    """Words, speech and picture."""
+ALOUD = Wish(frozenset({"text", "speech"}), seed=3, max_tokens=60, telemetry=True)
+
+
+def answer(events) -> tuple[str, np.ndarray]:
+    """Words and speech."""
     events = list(events)
     words = "".join(event.text for event in events if isinstance(event, TextDelta))
-    speech = np.concatenate([event.samples for event in events if isinstance(event, SpeechChunk)])
-    [picture] = [event.pixels for event in events if isinstance(event, ImageReady)]
-    return words, speech, picture
+    return words, np.concatenate([event.samples for event in events if isinstance(event, SpeechChunk)])
 
 
 def assert_same(one, other) -> None:
     assert one[0] == other[0]
     assert np.array_equal(one[1], other[1])
-    assert np.array_equal(one[2], other[2])
 
 
 def test_a_budget_that_changes_in_mid_reply_never_changes_the_answer(primer, asked):
-    wanted = answer(primer.reply(asked, Wish(ALL.outputs, seed=3)))
+    wanted = answer(primer.reply(asked, replace(ALOUD, telemetry=False)))
     inside, seen = primer.inside, []
     least, most = inside.memory().least, inside.memory().most
 
     def changing():
-        for number, event in enumerate(primer.reply(asked, ALL)):
+        for number, event in enumerate(primer.reply(asked, ALOUD)):
             if number % 10 == 5:
                 inside.set_experts_memory([least, most // 2, least, most][number // 10 % 4])
             if isinstance(event, Telemetry):
@@ -73,7 +86,7 @@ def test_a_budget_that_changes_in_mid_reply_never_changes_the_answer(primer, ask
 
 
 def test_a_budget_changed_by_another_thread_at_any_moment_never_changes_the_answer(primer, asked):
-    wanted = answer(primer.reply(asked, ALL))
+    wanted = answer(primer.reply(asked, ALOUD))
     memory, over = primer.inside.memory(), threading.Event()
 
     def restless():
@@ -84,7 +97,7 @@ def test_a_budget_changed_by_another_thread_at_any_moment_never_changes_the_answ
     other = threading.Thread(target=restless)
     other.start()
     try:
-        got = answer(primer.reply(asked, ALL))
+        got = answer(primer.reply(asked, ALOUD))
     finally:
         over.set()
         other.join()
@@ -94,20 +107,21 @@ def test_a_budget_changed_by_another_thread_at_any_moment_never_changes_the_answ
 def test_memory_tells_what_is_where(primer, asked):
     before = primer.inside.memory()
     assert (before.held, before.pools[0].resident.sum()) == (0, 0)
-    list(primer.reply(asked, ALL))
+    list(primer.reply(asked, ALOUD))
     after = primer.inside.memory()
     [pool] = after.pools
     assert pool.resident.shape == (5, 8)
-    assert after.held == pool.resident.sum() * pool.expert_bytes == after.budget
+    assert 0 < pool.resident.sum() * pool.expert_bytes <= after.held == after.budget
     assert after.file > after.everything > after.held - 1
     assert 0 < after.process < after.ram
 
 
 def test_less_memory_is_given_back_at_once_and_more_is_taken_when_it_is_needed(primer, asked):
-    list(primer.reply(asked, ALL))
+    list(primer.reply(asked, ALOUD))
+    assert primer.inside.memory().held > primer.inside.memory().most // 2
     half = primer.inside.set_experts_memory(primer.inside.memory().most // 2)
     assert half.held <= half.budget <= half.everything // 2
-    list(primer.reply(asked, ALL))
+    list(primer.reply(asked, ALOUD))
     assert 0 < primer.inside.memory().held <= half.budget
 
 
@@ -151,8 +165,7 @@ def routed_of(events) -> list:
     return [one for event in events if isinstance(event, Telemetry) for one in event.routed]
 
 
-def test_every_token_of_primers_reply_is_traced_with_its_modality(primer, asked):
-    events = list(primer.reply(asked, ALL))
+def test_every_token_of_primers_reply_is_traced_with_its_modality(events):
     usage = events[-1].usage
     kinds = {
         read: [kind for one in routed_of(events) if one.read is read for kind in one.kinds] for read in (False, True)
@@ -178,23 +191,22 @@ def test_the_traced_experts_are_those_that_were_asked_for(primer, asked):
     assert used == events[-1].usage.experts_used
 
 
-def test_the_last_telemetry_agrees_with_the_usage(primer, asked):
-    events = list(primer.reply(asked, ALL))
+def test_the_last_telemetry_agrees_with_the_usage(events):
     last, end = [event for event in events if isinstance(event, Telemetry)][-1], events[-1]
     assert isinstance(end, Finished)
     assert last.tokens_out == end.usage.tokens_out
     assert (last.experts_used, last.bytes_fetched) == (end.usage.experts_used, end.usage.bytes_fetched)
 
 
-def test_stages_come_in_order_and_end_with_the_reply(primer, asked):
-    usage = list(primer.reply(asked, ALL))[-1].usage
+def test_stages_come_in_order_and_end_with_the_reply(events):
+    usage = events[-1].usage
     assert [span.name for span in usage.spans] == ["intake", "prefill", "text", "speech", "image"]
     assert [span.start for span in usage.spans] == sorted(span.start for span in usage.spans)
     assert all(0 <= span.start <= span.end <= usage.seconds for span in usage.spans)
 
 
 def test_nothing_is_told_where_it_is_not_asked_for(primer, asked, omni):
-    for engine, outputs in ((primer, ALL.outputs), (omni, frozenset({"text"}))):
+    for engine, outputs in ((primer, ALOUD.outputs), (omni, frozenset({"text"}))):
         events = list(engine.reply(asked, Wish(outputs, seed=3, max_tokens=80)))
         assert not routed_of(events)
         assert all(not held.routing.passes for held in engine.experts.pools)
