@@ -9,8 +9,9 @@ import gradio as gr
 from omni.engine import Engine
 from omni.settings import Settings
 from omni.ui.api import build_api
-from omni.ui.chat import build_chat
+from omni.ui.chat import LIGHT, build_chat
 from omni.ui.element import ASSETS
+from omni.ui.inside import build_inside, make_inside
 from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
 from omni.ui.theme import THEME
@@ -29,11 +30,14 @@ def build_page(engine: Engine, settings: Settings) -> gr.Blocks:
         with gr.Row(elem_id="omni-header"):
             gr.HTML(f"<b>Omni Playground</b><span>{engine.name}</span>", elem_id="omni-title", apply_default_css=False)
             fresh = gr.Button("New chat", size="sm", elem_id="omni-fresh", min_width=0)
+        inside = make_inside(engine)
         with gr.Tabs(elem_id="omni-tabs", overflow_behavior="wrap"):
             with tab("Chat"):
-                actions = build_chat(engine, root, fresh)
+                actions = build_chat(engine, root, fresh, inside)
             with tab("Live"):
                 build_live()
+            with tab("Inside") as chosen:
+                build_inside(engine, settings, inside, chosen, LIGHT)
         build_api(actions)
     return page.queue(max_size=settings.queue_size, default_concurrency_limit=1)
 
@@ -52,7 +56,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "share": settings.share,
         "max_file_size": f"{settings.max_upload_mb}mb",
         "theme": THEME,
-        "head": f"<style>{(ASSETS / 'page.css').read_text()}</style>",  # ``css`` would be fenced into the root
+        "head": f"<style>{styles()}</style>",  # ``css`` would be fenced into the root
         "footer_links": ["api"],  # hidden, but the sidebar opens it
         "show_error": False,
         "run_history": False,
@@ -60,3 +64,8 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "strict_cors": True,
         "ssr_mode": False,
     }
+
+
+def styles() -> str:
+    """The style sheets of the page, its own first."""
+    return "".join((ASSETS / f"{name}.css").read_text() for name in ("page", "inside"))
