@@ -18,5 +18,7 @@ def test_a_share_is_measured_from_a_written_checkpoint_and_slab(tmp_path):
     rows = {row["name"]: row["value"] for row in json.loads(out.read_text())["rows"]}
     assert set(qwen3_omni.GOALS) < set(rows)
     assert 1 <= rows["first_speech_token"] < 12
-    assert all(rows[f"{name}_50"] > 0 for name in ("tokens_a_second", "frames_a_second", "anonymous_mb"))
+    assert all(
+        rows[f"{name}_50"] > 0 for name in ("tokens_a_second", "frames_a_second", "peak_mb", "minute_of_sound_s")
+    )
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("omni-real")] == []

@@ -6,14 +6,16 @@ import json
 import shutil
 
 import pytest
+import torch
 from omni_tiny import asked
 from safetensors.torch import load_file, save_file
 
 from omni.engine import Wish
-from omni.engines import open_engine
+from omni.engines import open_engine, qwen3_omni
 from omni.engines.qwen3_omni import Qwen3OmniEngine
 from omni.errors import OmniError
 from omni.events import SpeechChunk
+from omni.experts.plan import plan_for
 from omni.settings import Settings
 
 
@@ -88,7 +90,7 @@ def test_a_memory_that_cannot_work_is_refused_with_one_that_does(memory, sentenc
 
 def test_the_settings_open_it_in_the_memory_that_is_planned(tiny_omni, tmp_path, omni_samples):
     """In bfloat16 with its linears in 4 bits, as it is hosted on a CPU."""
-    engine = open_engine(Settings(engine="qwen3-omni", model=str(tiny_omni), memory="1.2GB", root=tmp_path))
+    engine = open_engine(Settings(engine="qwen3-omni", model=str(tiny_omni), memory="1.5GB", root=tmp_path))
     assert engine.experts.budget == engine.experts.most_bytes
     assert list(tmp_path.glob("experts/*.slab"))
     events = engine.reply(asked(omni_samples, ("Hello", "picture")), Wish(frozenset({"speech"}), max_tokens=6, seed=1))
@@ -104,3 +106,23 @@ def test_it_reports_how_far_it_is(tiny_omni, tmp_path):
     shares = [one.done for one in told if one.done is not None]
     assert shares == sorted(shares)
     assert 0 <= shares[0] < 0.5 < shares[-1] < 1
+
+
+def test_all_memory_is_what_the_device_has(tiny_omni, slabs, monkeypatch):
+    """Without a plan the process would be killed when the experts come."""
+    config = qwen3_omni.config_of(tiny_omni)
+    whole = qwen3_omni.room_for(config, "all", torch.device("cpu"))
+    assert whole.experts_bytes is None
+    assert whole.context_tokens == config.thinker_config.text_config.max_position_embeddings
+    needed = plan_for(config, 10**12, "cpu", four_bit_dense=True)
+    tight = needed.fixed_bytes + needed.least_bytes + 100_000
+    monkeypatch.setattr(qwen3_omni, "available", lambda device: tight)
+    part = qwen3_omni.room_for(config, "all", torch.device("cpu"))
+    assert needed.least_bytes <= part.experts_bytes < needed.most_bytes
+    monkeypatch.setattr(qwen3_omni, "available", lambda device: 1000)
+    with pytest.raises(OmniError, match="would do"):
+        Qwen3OmniEngine.open(str(tiny_omni), device="cpu", slabs=slabs)
+
+
+def test_there_is_memory_on_this_machine():
+    assert 10**8 < qwen3_omni.available(torch.device("cpu")) < 10**14

@@ -51,10 +51,15 @@ def expert(shape: ExpertShape, seed: int = 1) -> Tensor:
     return held
 
 
+def places(shape: ExpertShape, held: Tensor) -> tuple[int, ...]:
+    """Those of gate, up and down."""
+    gate_up, down = (native.places(matrix.packed(held), matrix.absmax(held)) for matrix in shape.matrices)
+    return gate_up + down[:2]
+
+
 def through(library: ctypes.CDLL, shape: ExpertShape, held: list[Tensor], x: Tensor, threads: int = 2) -> Tensor:
-    places = [view.data_ptr() for one in held for m in shape.matrices for view in (m.packed(one), m.absmax(one))]
     out = torch.full((len(held), shape.hidden), 7.0)
-    addresses = (ctypes.c_void_p * len(places))(*places)
+    addresses = native.addresses([place for one in held for place in places(shape, one)])
     assert not library.nf4_experts(
         len(held), shape.hidden, shape.inner, x.data_ptr(), addresses, out.data_ptr(), threads
     )
@@ -156,9 +161,10 @@ def test_without_a_compiler_there_is_no_library(monkeypatch, fresh):
 
 
 def test_a_library_with_wrong_numbers_is_not_used(monkeypatch, caplog, tmp_path, fresh):
+    products, *others = native.SOURCES
     wrong = tmp_path / "wrong.c"
-    wrong.write_text(native.SOURCE.read_text().replace("-88", "88"))
-    monkeypatch.setattr(native, "SOURCE", wrong)
+    wrong.write_text(products.read_text().replace("-88", "88"))
+    monkeypatch.setattr(native, "SOURCES", (wrong, *others))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with caplog.at_level(logging.WARNING):
         assert fresh() is None

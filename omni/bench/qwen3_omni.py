@@ -45,6 +45,8 @@ COMMAND = "make bench-real"
 DISK_BYTES = 40 * 10**9
 SHARES = (0.25, 0.5, 1.0)  # of all experts, in memory; what does not fit is left out
 PROMPT, WORDS, FRAMES = 40, 24, 40  # tokens read, tokens written, codec frames of 80 ms
+SOUND = 60  # seconds heard in the turn that fills the planned context
+MEL_FRAMES, HEARD_A_SECOND = 100, 13  # of the audio encoder: frames in, tokens out
 SEEDS, ENOUGH_FRAMES = 40, 8
 CONTEXT = 1024  # tokens that the plan reckons with
 FRAMES_A_SECOND = 12.5
@@ -58,26 +60,39 @@ GOALS = {  # unit, goal, better
 
 
 class Numbers:
-    """Stands in for a tokeniser: reads any conversation as the same random words, writes a token as its number."""
+    """Stands in for a tokeniser: reads any conversation as the same random words, writes a token as its number.
 
-    def __init__(self, config):
-        self.config, self.tokenizer = config, self
+    With ``sound`` the words come behind noise of that many seconds.
+    """
+
+    def __init__(self, config, sound: int = 0):
+        self.config, self.tokenizer, self.sound = config, self, sound
 
     def read(self, conversation: Conversation) -> Reading:
-        config = self.config
-        words = torch.randint(
-            20, config.thinker_config.text_config.vocab_size // 2, (PROMPT,), generator=torch.Generator().manual_seed(1)
-        ).tolist()
-        ids = [config.im_start_token_id, config.user_token_id, *words, config.im_end_token_id]
+        config, generator = self.config, torch.Generator().manual_seed(1)
+        vocabulary = config.thinker_config.text_config.vocab_size
+        words = torch.randint(20, vocabulary // 2, (PROMPT,), generator=generator).tolist()
+        inputs, heard = {}, []
+        if self.sound:
+            frames = self.sound * MEL_FRAMES
+            mels = config.thinker_config.audio_config.num_mel_bins
+            inputs["input_features"] = torch.randn(1, mels, frames, generator=generator)
+            inputs["feature_attention_mask"] = torch.ones(1, frames, dtype=torch.long)
+            marks = config.thinker_config
+            heard = [marks.audio_start_token_id, *[marks.audio_token_id] * self.sound * HEARD_A_SECOND]
+        ids = [config.im_start_token_id, config.user_token_id, *heard, *words, config.im_end_token_id]
         ids += [config.im_start_token_id, config.assistant_token_id]
-        return Reading({"input_ids": torch.tensor([ids])}, False, {"text": len(ids)}, (), False)
+        return Reading({"input_ids": torch.tensor([ids]), **inputs}, False, {"text": len(ids)}, (), False)
 
     def decode(self, tokens: list[int], **_) -> str:
         return " ".join(map(str, tokens))
 
 
 class Peak:
-    """The most anonymous memory that this process ever had, in megabytes, looked at twenty times a second."""
+    """The most memory that this process ever had, weights in mapped files included, in megabytes.
+
+    Looked at twenty times a second.
+    """
 
     def __init__(self):
         self.megabytes = 0.0
@@ -85,7 +100,7 @@ class Peak:
 
     def _watch(self) -> None:
         while True:
-            self.megabytes = max(self.megabytes, memory()["anon_mb"])
+            self.megabytes = max(self.megabytes, memory()["rss_mb"])
             time.sleep(0.05)
 
 
@@ -106,13 +121,16 @@ def answered(folder: Path, share: float) -> dict:
         first_speech, frames = _spoken(engine, conversation, seed)
         if len(frames) >= ENOUGH_FRAMES:
             break
+    engine.reader = Numbers(config, SOUND)  # an encoder at work, and most of the context
+    heard = _timed(engine.reply(conversation, Wish(frozenset({"text"}), seed=1, max_tokens=4)), TextDelta)
     thinker, talker = loaded.experts.pools
     hits = {held.pool.name: _rate(held.stats.total()) for held in (thinker, talker)}
     gaps = [after - before for before, after in zip(words, words[1:], strict=False)]
     return {
         "load_s": load_seconds, "first_text_s": words[0], "step_s": statistics.median(gaps[len(gaps) // 3 :]),
         "active_bytes": _active_bytes(loaded), "talker_s": statistics.median(frames[len(frames) // 3 :]),
-        **first_speech, "anon_mb": peak.megabytes, "planned_mb": (fixed + budget) / 2**20, "rss_mb": memory()["rss_mb"],
+        **first_speech, "peak_mb": peak.megabytes, "planned_mb": (fixed + budget) / 2**20,
+        "anon_mb": memory()["anon_mb"], "heard_s": heard[0],
         **{f"{name}_hits": rate for name, rate in hits.items()}, "load": os.getloadavg()[0],
     }  # fmt: skip
 
@@ -172,7 +190,7 @@ def rows_of(results: dict[float, dict], gb_s: float) -> list[Row]:
     step_bound = whole["active_bytes"] / (gb_s * 1e9)
     figures = {
         "load_s": max(one["load_s"] for one in results.values()),
-        "plan_error": max(100 * abs(one["anon_mb"] / one["planned_mb"] - 1) for one in results.values()),
+        "plan_error": max(100 * abs(one["peak_mb"] / one["planned_mb"] - 1) for one in results.values()),
         "first_speech_token": max(one["first_speech_token"] for one in results.values()),
         "bandwidth_bound": 100 * step_bound / whole["step_s"],
         "talker_realtime": 1 / whole["talker_s"] / FRAMES_A_SECOND,
@@ -182,7 +200,8 @@ def rows_of(results: dict[float, dict], gb_s: float) -> list[Row]:
         named = {
             "tokens_a_second": (1 / one["step_s"], "1/s"), "frames_a_second": (1 / one["talker_s"], "1/s"),
             "first_text_s": (one["first_text_s"], "s"), "first_speech_s": (one["first_speech_s"], "s"),
-            "anonymous_mb": (one["anon_mb"], "MB"), "resident_mb": (one["rss_mb"], "MB"),
+            "anonymous_mb": (one["anon_mb"], "MB"), "peak_mb": (one["peak_mb"], "MB"),
+            "planned_mb": (one["planned_mb"], "MB"), "minute_of_sound_s": (one["heard_s"], "s"),
         }  # fmt: skip
         rows += [_row(f"{name}_{100 * share:.0f}", *pair, None, "higher") for name, pair in named.items()]
     return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import spaces
+from spaces.config import Config
 
 from omni.conversation import Conversation
 from omni.engine import Engine, Wish, inside_of
@@ -17,6 +18,11 @@ from omni.events import Event
 READING = 10.0  # seconds until the first token, with the way to the GPU and back
 TOKENS_A_SECOND = {"text": 20.0, "speech": 8.0}  # estimates, on the safe side; every second asked for is paid for
 LONGEST = 120
+
+
+def lent_bytes() -> int | None:
+    """Memory of the GPU that is lent for each reply, which is not there to be asked before; None where none is lent."""
+    return Config.zerogpu_cuda_total_memory if Config.zero_gpu else None
 
 
 def seconds_for(conversation: Conversation, wish: Wish) -> int:

@@ -6,7 +6,9 @@ talker, such as Qwen3-Omni-Thinking, answers in words alone; its thoughts stand 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from transformers import AutoConfig, PreTrainedConfig, Qwen3OmniMoeConfig, Qwen3
 
 from omni.conversation import Audio, Conversation
 from omni.engine import Capabilities, Wish
+from omni.engines.borrowed import lent_bytes
 from omni.engines.inspection import Inspection
 from omni.engines.qwen3_omni_inside import Routes, card_of
 from omni.engines.qwen3_omni_reading import Reader, Reading
@@ -32,7 +35,7 @@ from omni.events import Event, Finished, Progress, SpeechChunk, TextDelta
 from omni.experts import loading
 from omni.experts.cache import BudgetError
 from omni.experts.conversion import terminal_progress
-from omni.experts.plan import parse_memory, plan_for
+from omni.experts.plan import parse_memory, plan_with, take_inventory
 from omni.experts.residence import Experts
 from omni.experts.slab import SlabError
 
@@ -263,21 +266,38 @@ class Room:
 
 
 def room_for(config: PreTrainedConfig, memory: str, device: torch.device) -> Room:
-    """Deal "12GB", or "all". On a CPU, where the bytes of a token are its time, the dense part is in 4 bits too.
+    """Deal "12GB", or "all" that the device has now. On a CPU, where the bytes of a token are its time, the dense part
+    is in 4 bits too; on a card it is where there is no room otherwise.
 
     Raises ValueError (BudgetError, with the number that would do) where it is too little or no amount.
     """
+    inventory = take_inventory(config, device.type)
+    longest = config.thinker_config.text_config.max_position_embeddings
+    amount = available(device) if memory == "all" else parse_memory(memory)
     packed = device.type == "cpu"
-    if memory == "all":
-        return Room(None, packed, config.thinker_config.text_config.max_position_embeddings)
-    amount = parse_memory(memory)
-    try:
-        plan = plan_for(config, amount, device.type, four_bit_dense=packed)
-    except BudgetError:
-        if packed:
-            raise
-        plan = plan_for(config, amount, device.type, four_bit_dense=True)
-    return Room(plan.experts_bytes, plan.four_bit_dense, plan.context_tokens)
+    if memory == "all":  # everything at its longest, if that goes
+        with contextlib.suppress(BudgetError):
+            plan = plan_with(inventory, amount, longest, packed)
+            if plan.experts_bytes >= plan.most_bytes:
+                return Room(None, packed, longest)
+    for four_bit_dense in (packed, True):
+        try:
+            plan = plan_with(inventory, amount, None, four_bit_dense)
+        except BudgetError:
+            if four_bit_dense:
+                raise
+            continue
+        return Room(min(plan.experts_bytes, plan.most_bytes), plan.four_bit_dense, plan.context_tokens)
+    raise AssertionError("the dense part in 4 bits was tried")
+
+
+def available(device: torch.device) -> int:
+    """Bytes of memory that can be taken on ``device`` now."""
+    if device.type == "cuda":
+        return lent_bytes() or torch.cuda.mem_get_info(device)[0]
+    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ()
+    told = next((line.split()[1] for line in lines if line.startswith("MemAvailable")), None)
+    return int(told) * 1024 if told else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def fetch(model: str, revision: str) -> Path:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, Qwen3OmniMoeForConditionalGeneration
+from transformers import Qwen3OmniMoeForConditionalGeneration
 
 from omni.engines.sampling import Chooser, Sampling
 from omni.engines.vocoder import Vocoder
+from omni.experts.context import roomy_cache
 
 TALKER = Sampling(temperature=0.9, top_k=50, repetition_penalty=1.05)  # as generate() has it
 PREDICTOR = Sampling(temperature=1.0, top_k=50, top_p=0.8)
@@ -63,7 +64,7 @@ class Talker:
         talker, predictor = (one.greedy if self.greedy else one for one in (TALKER, PREDICTOR))
         self.first_code = Chooser(talker, self.seed, device, never)
         self.other_codes = Chooser(predictor, self.seed + 1, device)
-        self.cache = DynamicCache(config=self.config.text_config)
+        self.cache = roomy_cache(self.config.text_config)
         self.delta = 0  # of the position behind the place in the cache
         self.waiting: list[int] = []
         self.text_ended = False
@@ -129,7 +130,7 @@ class Talker:
     def _whole_frame(self) -> Tensor:
         """The other codes of the frame, each drawn from the hidden state and the codes before it."""
         predictor = self.talker.code_predictor
-        cache = DynamicCache(config=predictor.config)
+        cache = roomy_cache(predictor.config)
         codes, parts = [self.code], [self.talker.get_input_embeddings()(self.code)]
         step = torch.cat([self.hidden, parts[0]], dim=1)
         for head, embedding in zip(predictor.lm_head, predictor.get_input_embeddings(), strict=True):

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, Qwen3OmniMoeForConditionalGeneration
+from transformers import Qwen3OmniMoeForConditionalGeneration
 
 from omni.engines.sampling import Chooser
 from omni.engines.talker import Prompt
+from omni.experts.context import roomy_cache
 
 
 class Thinker:
@@ -22,7 +23,7 @@ class Thinker:
 
     def __init__(self, model: Qwen3OmniMoeForConditionalGeneration, chooser: Chooser):
         self.model, self.thinker, self.chooser = model, model.thinker, chooser
-        self.cache = DynamicCache(config=model.config.thinker_config.text_config)
+        self.cache = roomy_cache(model.config.thinker_config.text_config)
         self.delta = 0  # of the position behind the place in the cache
         self.logits: Tensor | None = None  # (1, vocabulary)
 

@@ -197,13 +197,12 @@ class Packed(MatrixByMatrix):
 
 
 class AddressedHalf(NamedTuple):
-    """A ``Half`` and where its bytes and its block maxima lie."""
+    """A ``Half`` and where it lies, see ``native.places``."""
 
     matrix: Matrix
     packed: Tensor
     absmax: Tensor
-    packed_address: int
-    absmax_address: int
+    places: tuple[int, int, int, int]
 
 
 class Native(Unpacked):
@@ -218,7 +217,7 @@ class Native(Unpacked):
 
     def prepare(self, slot: Tensor, shape: Record) -> tuple[AddressedHalf, ...]:
         halves = super().prepare(slot, shape)
-        return tuple(AddressedHalf(*half, half.packed.data_ptr(), half.absmax.data_ptr()) for half in halves)
+        return tuple(AddressedHalf(*half, native.places(half.packed, half.absmax)) for half in halves)
 
     def apply(self, x: Tensor, operand: AddressedHalf) -> Tensor:
         tokens, matrix = len(x), operand.matrix
@@ -226,10 +225,10 @@ class Native(Unpacked):
             return super().apply(x, operand)
         x = x.float().contiguous()
         out = x.new_empty(tokens, matrix.rows)
-        self._done(
+        self.done(
             self.library.nf4_product(
-                tokens, matrix.rows, matrix.columns, x.data_ptr(), operand.packed_address, operand.absmax_address,
-                out.data_ptr(), torch.get_num_threads(),
+                tokens, matrix.rows, matrix.columns, x.data_ptr(), *operand.places[:2], out.data_ptr(),
+                torch.get_num_threads(),
             )
         )  # fmt: skip
         return out.to(self.dtype)
@@ -237,17 +236,34 @@ class Native(Unpacked):
     def experts(self, module: nn.Module, x: Tensor, operands: Sequence[tuple]) -> Tensor:
         if not _is_swiglu(module):
             return super().experts(module, x, operands)
-        x, count, hidden = x.float().contiguous(), len(operands), x.shape[1]
-        inner = operands[0][1].matrix.columns
-        places = [place for gate_up, down in operands for place in (*gate_up[3:], *down[3:])]
-        addresses = (ctypes.c_void_p * len(places))(*places)
-        out = x.new_empty(count, hidden)
+        return self.swiglu(x.float(), [gate_up.places + down.places[:2] for gate_up, down in operands], operands[0][1])
+
+    def swiglu(self, x: Tensor, experts: Sequence[tuple[int, ...]], down: AddressedHalf) -> Tensor:
+        """x (1, hidden) float32 through SwiGLU experts, each the places of gate, up and down, to (k, hidden) float32.
+
+        All are of one size, that of ``down``.
+        """
+        hidden, inner = down.matrix.rows, down.matrix.columns
+        out = x.new_empty(len(experts), hidden)
+        listed = native.addresses([place for expert in experts for place in expert])
         threads = torch.get_num_threads()
-        self._done(self.library.nf4_experts(count, hidden, inner, x.data_ptr(), addresses, out.data_ptr(), threads))
+        self.done(self.library.nf4_experts(len(experts), hidden, inner, x.data_ptr(), listed, out.data_ptr(), threads))
+        return out
+
+    def side_by_side(self, x: Tensor, operands: Sequence[AddressedHalf]) -> Tensor:
+        """x (1, columns) float32 times each matrix, one behind the other in (rows of all,) float32."""
+        listed = [number for one in operands for number in (*one.places[:2], one.matrix.rows)]
+        out = x.new_empty(sum(one.matrix.rows for one in operands))
+        columns, threads = operands[0].matrix.columns, torch.get_num_threads()
+        self.done(
+            self.library.nf4_products(
+                len(operands), native.addresses(listed), columns, x.data_ptr(), out.data_ptr(), threads
+            )
+        )
         return out
 
     @staticmethod
-    def _done(failed: int) -> None:
+    def done(failed: int) -> None:
         if failed:
             raise MemoryError("there is no memory for the activations of a product")
 

@@ -30,14 +30,19 @@ class FourBitLinear(nn.Module):
         kernel.settle(held, slot, self.shape)
         self.register_buffer("slot", slot, persistent=False)
         self.bias = linear.bias
-        self.operand: object = None
+        self._operand: object = None
+
+    @property
+    def operand(self):
+        """The matrix as the kernel takes it."""
+        if self._operand is None or self._operand_of != self.slot.data_ptr():  # it was moved
+            [self._operand] = self.kernel.prepare(self.slot, self.shape)
+            self._operand_of = self.slot.data_ptr()
+        return self._operand
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features), in the dtype of ``x``."""
-        if self.operand is None or self.operand_of != self.slot.data_ptr():  # it was moved
-            [self.operand] = self.kernel.prepare(self.slot, self.shape)
-            self.operand_of = self.slot.data_ptr()
         flat = x.reshape(-1, self.in_features).to(self.kernel.dtype).contiguous()
         out = self.kernel.apply(flat, self.operand)
         if self.bias is not None:

@@ -22,7 +22,9 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from omni.experts import conversion, forward
-from omni.experts.kernels import Kernel, best_kernel
+from omni.experts.cache import too_little
+from omni.experts.decode import shorten
+from omni.experts.kernels import Kernel, Native, best_kernel
 from omni.experts.linear import pack_linears
 from omni.experts.norms import fuse_norms
 from omni.experts.policy import DEFAULT
@@ -187,6 +189,7 @@ def load_model(
     config = AutoConfig.from_pretrained(source)
     pools = pools_of(skeleton(config))
     kernel = kernel or best_kernel([pool.shape for pool in pools], device, dtype)
+    check_budget(config, pools, kernel, memory)
     slab = open_slab(source, Path(folder or source), pools, kernel, progress, device)
     forward.register()  # from_pretrained looks the name up
     with _refused_as_sentences():
@@ -206,6 +209,8 @@ def load_model(
     if four_bit_dense:
         pack_linears(model, kernel)
     fuse_norms(model)
+    if isinstance(kernel, Native):
+        shorten(model, kernel)
     check_loaded(model)
     log.info("%s", experts.describe())
     return Loaded(model.eval(), experts)
@@ -257,6 +262,13 @@ def top_k_of(config: PreTrainedConfig, pool: str) -> int:
         if isinstance(count := getattr(part, name, None), int):
             return count
     raise ValueError(f"{type(config).__name__} does not say how many experts a token takes in {pool}")
+
+
+def check_budget(config: PreTrainedConfig, pools: tuple[Pool, ...], kernel: Kernel, memory: int | None) -> None:
+    """Raises BudgetError, before anything is written or read, where ``memory`` cannot hold a token's experts."""
+    least = sum(top_k_of(config, pool.name) * kernel.slot_bytes(pool.shape) for pool in pools)
+    if memory is not None and memory < least:
+        raise too_little(memory, least)
 
 
 def check_loaded(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The products of ``nf4.c``, compiled for this very processor when they are first needed and kept in the user's cache.
+"""``nf4.c`` and ``token.c``, compiled for this very processor when they are first needed, kept in the user's cache.
 
 Where there is no C compiler, or what it makes gives wrong numbers, ``library`` is None and another way is taken.
 """
@@ -13,17 +13,19 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from omni.experts import record
 from omni.experts.record import ExpertShape
 
 log = logging.getLogger(__name__)
-SOURCE = Path(__file__).with_name("nf4.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("nf4.c", "token.c"))
 COMMON = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ())  # the first set that the compiler takes
 COMPILE_SECONDS = 60
@@ -65,14 +67,19 @@ def compiled(compiler: str, folder: Path, flag_sets: tuple[tuple[str, ...], ...]
 
     Raises subprocess.SubprocessError where the compiler fails, OSError where nothing can be written.
     """
-    made_of = [SOURCE.read_bytes(), compiler.encode(), repr(flag_sets).encode(), _processor().encode()]
+    made_of = [
+        *(source.read_bytes() for source in SOURCES),
+        compiler.encode(),
+        repr(flag_sets).encode(),
+        _processor().encode(),
+    ]
     path = folder / f"nf4-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:16]}.so"
     if path.exists():
         return path
     with tempfile.TemporaryDirectory(dir=folder) as inside:
         made = Path(inside) / path.name
         for flags in flag_sets:
-            command = [compiler, *COMMON, *flags, str(SOURCE), "-o", str(made), "-lm"]
+            command = [compiler, *COMMON, *flags, *map(str, SOURCES), "-o", str(made), "-lm"]
             done = subprocess.run(command, capture_output=True, timeout=COMPILE_SECONDS)
             if done.returncode == 0:
                 os.replace(made, path)
@@ -92,9 +99,15 @@ def _processor() -> str:
 def load(path: Path) -> ctypes.CDLL:
     """The library at ``path``, its functions declared. Raises OSError."""
     loaded = ctypes.CDLL(str(path))
-    size, address, threads = ctypes.c_long, ctypes.c_void_p, ctypes.c_int
-    loaded.nf4_product.argtypes = [size, size, size, address, address, address, address, threads]
-    loaded.nf4_experts.argtypes = [size, size, size, address, address, address, threads]
+    size, number, address, whole = ctypes.c_long, ctypes.c_float, ctypes.c_void_p, ctypes.c_int
+    loaded.nf4_product.argtypes = [size, size, size, address, address, address, address, whole]
+    loaded.nf4_products.argtypes = [size, address, size, address, address, whole]
+    loaded.nf4_experts.argtypes = [size, size, size, address, address, address, whole]
+    loaded.rms_norm.argtypes = [size, size, address, address, number, address]
+    loaded.turn_heads.argtypes = [size, size, address, address, number, address, address, address]
+    loaded.attend.argtypes = [size] * 4 + [address, address, size, address, size, number, address, whole]
+    loaded.route.argtypes = [size, size, size, whole, address, address, address, address, address, whole]
+    loaded.rms_norm.restype = loaded.turn_heads.restype = None
     return loaded
 
 
@@ -108,7 +121,21 @@ def is_right(loaded: ctypes.CDLL) -> bool:
     x, made = torch.randn(192, generator=generator), torch.zeros(192)
     gate, up = (gate_up @ x).chunk(2)
     true = down @ (F.silu(gate) * up)
-    places = [view.data_ptr() for matrix in shape.matrices for view in (matrix.packed(held), matrix.absmax(held))]
-    experts = (ctypes.c_void_p * 4)(*places)
+    gate_up, down = (places(matrix.packed(held), matrix.absmax(held)) for matrix in shape.matrices)
+    experts = addresses(gate_up + down[:2])
     failed = loaded.nf4_experts(1, 192, 128, x.data_ptr(), experts, made.data_ptr(), torch.get_num_threads())
     return not failed and bool((made - true).norm() < TOLERANCE * true.norm())
+
+
+def places(packed: Tensor, absmax: Tensor) -> tuple[int, int, int, int]:
+    """The addresses of the bytes and the block maxima of a matrix in rows, and of those of the lower half of its rows.
+
+    An expert is its gate_up's four, for the gate stands above the up, and its down's first two.
+    """
+    bytes_at, maxima_at = packed.data_ptr(), absmax.data_ptr()
+    return bytes_at, maxima_at, bytes_at + packed.nbytes // 2, maxima_at + absmax.nbytes // 2
+
+
+def addresses(listed: Sequence[int]) -> ctypes.Array:
+    """Addresses, and whole numbers as wide as one, for a function that takes an array of structures of them."""
+    return (ctypes.c_void_p * len(listed))(*listed)

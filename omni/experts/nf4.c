@@ -6,7 +6,7 @@
  * are a tenth of what NF4 itself leaves off. Every row is summed in one order by one thread, so that the same numbers
  * give the same bits whatever else is computed beside them.
  *
- * omni/experts/native.py compiles this file and calls the two functions at its end.
+ * omni/experts/native.py compiles this file and calls the functions at its end.
  */
 
 #include <float.h>
@@ -208,10 +208,37 @@ int nf4_product(long tokens, long rows, long columns, const float *x, const uint
     return 0;
 }
 
-/* What an expert has: its gate and up (2 * inner, hidden), and its down (hidden, inner). */
+/* A matrix (rows, columns) and its block maxima. */
 typedef struct {
-    const uint8_t *gate_up;
-    const float *gate_up_absmax;
+    const uint8_t *packed;
+    const float *absmax;
+    long rows;
+} Matrix;
+
+/* One token x (columns) times each of ``count`` matrices, one behind the other into out. Returns 1 without memory. */
+int nf4_products(long count, const Matrix *matrices, long columns, const float *x, float *out, int threads) {
+    char *memory = malloc(bytes_of(columns));
+    if (!memory) return 1;
+    Activations token = at(memory, columns);
+    round_activations(x, columns, token);
+#pragma omp parallel num_threads(threads)
+    {
+        float *to = out;
+        for (long i = 0; i < count; to += matrices[i++].rows)
+#pragma omp for schedule(static) nowait
+            for (long row = 0; row < matrices[i].rows; row++)
+                to[row] = row_of(matrices[i].packed, matrices[i].absmax, row, columns, token);
+    }
+    free(memory);
+    return 0;
+}
+
+/* What an expert has: its gate and its up (inner, hidden), and its down (hidden, inner). */
+typedef struct {
+    const uint8_t *gate;
+    const float *gate_absmax;
+    const uint8_t *up;
+    const float *up_absmax;
     const uint8_t *down;
     const float *down_absmax;
 } Expert;
@@ -229,8 +256,8 @@ int nf4_experts(long count, long hidden, long inner, const float *x, const Exper
 #pragma omp for collapse(2) schedule(static)
         for (long i = 0; i < count; i++)
             for (long row = 0; row < inner; row++) {
-                float gate = row_of(experts[i].gate_up, experts[i].gate_up_absmax, row, hidden, token);
-                float up = row_of(experts[i].gate_up, experts[i].gate_up_absmax, row + inner, hidden, token);
+                float gate = row_of(experts[i].gate, experts[i].gate_absmax, row, hidden, token);
+                float up = row_of(experts[i].up, experts[i].up_absmax, row, hidden, token);
                 gated[i * inner + row] = gate / (1.0f + expf(-gate)) * up;
             }
 #pragma omp for schedule(static)

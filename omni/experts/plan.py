@@ -38,7 +38,8 @@ PROCESS = {  # bytes before the first tensor, and what they are
     "cpu": (500_000_000, "interpreter and libraries"),  # 330 MB seen with Qwen3-Omni's classes; the page comes on top
 }
 ACTIVATIONS = 14  # hidden states alive at once in a prefill; 12.6 were counted in two layers of Qwen3-30B-A3B's sizes
-TOWER_BYTES = 600_000_000  # an encoder at four pictures of 1,024 pixels, or at a minute of sound; by arithmetic
+TOWER_BYTES = 900_000_000  # an encoder at four pictures of 1,024 pixels: 870 MB were measured,
+TOWER_TOKEN_BYTES = 700_000  # and 530 MB at a minute of sound, which is 780 tokens
 CARDS = (  # what is sold as N GB has N GiB; N GB, 93% of that, are planned with: driver and screen take some
     ("8 GB card", "8GB", "cuda"),
     ("12 GB card", "12GB", "cuda"),
@@ -341,7 +342,8 @@ def _parts(inventory: Inventory, tokens: int, four_bit_dense: bool) -> Iterator[
             f"{tokens:,} tokens, {amount / tokens / 1024:.4g} KiB each",
         )
     prefill = ACTIVATIONS * tokens * DTYPE.itemsize * max(decoder.hidden_size for decoder in decoders.values())
-    work = max(prefill, TOWER_BYTES if inventory.towers else 0) + inventory.unpacked_bytes * four_bit_dense
+    encoder = min(TOWER_BYTES, tokens * TOWER_TOKEN_BYTES) if inventory.towers else 0
+    work = max(prefill, encoder) + inventory.unpacked_bytes * four_bit_dense
     about = "an encoder, or a prompt of that length at once" if inventory.towers else "a prompt of that length at once"
     yield Part("activations", work, about)
     yield Part("process", *PROCESS[inventory.device])

@@ -9,9 +9,9 @@ from torch import nn
 from transformers import DynamicCache
 
 
-def decoder(model: nn.Module) -> Callable[[int], float]:
-    """One decode step of ``model`` on the CPU for ``omni.bench.peers.steps.timed``."""
-    cache = DynamicCache(config=model.config)
+def decoder(model: nn.Module, cache: DynamicCache | None = None) -> Callable[[int], float]:
+    """One decode step of ``model`` on the CPU for ``omni.bench.peers.steps.timed``; without ``cache`` in its own."""
+    cache = DynamicCache(config=model.config) if cache is None else cache
     model.eval()
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ import torch
 from omni.bench.peers.decoder import decoder
 from omni.bench.peers.shape import Shape
 from omni.bench.peers.steps import timed
+from omni.experts.context import roomy_cache
 from omni.experts.loading import Loaded, load_model
 from omni.experts.policy import DEFAULT, belady
 
@@ -37,7 +38,7 @@ def run(
         bring(loaded)
     [held] = loaded.experts.pools
     held.routing.open()
-    measured = timed(decoder(loaded.model), shape, warm_up, steps, zipf)
+    measured = timed(decoder(loaded.model, roomy_cache(loaded.model.config)), shape, warm_up, steps, zipf)
     answer = {**measured, "experts_bytes": loaded.experts.bytes_held}
     if budget is not None:
         steps = np.concatenate(held.routing.take()).tolist()

@@ -247,10 +247,10 @@ def heard(rng: np.random.Generator) -> Dialogue:
 def talk(rng: np.random.Generator) -> Dialogue:
     """Greetings, sums, and what lies outside the book."""
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.15:
         asked, answers = pick(rng, TALK)
         return Dialogue((Turn((pick(rng, asked),), pick(rng, answers)),))
-    if kind < 0.75:
+    if kind < 0.8:
         return Dialogue((Turn(*arithmetic(rng)),))
     return Dialogue((Turn((outside.question(rng),), outside.ANSWER),))
 
@@ -335,7 +335,7 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.28), (describe, 0.18), (ask, 0.1), (watch, 0.08), (film, 0.09), (say, 0.08), (heard, 0.05), (talk, 0.1),
+    (draw, 0.28), (describe, 0.18), (ask, 0.1), (watch, 0.08), (film, 0.09), (say, 0.08), (heard, 0.05), (talk, 0.16),
     (tone, 0.02), (unknown, 0.01), (follow_up, 0.03),
 )  # fmt: skip
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first

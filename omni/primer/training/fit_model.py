@@ -135,6 +135,7 @@ class Trainer:
         device: str,
         start_from: Path | None = None,
         renew: Sequence[str] = CODED,
+        rate: float = 1.0,
     ):
         torch.manual_seed(0)
         self.out, self.device = out, device
@@ -142,7 +143,9 @@ class Trainer:
         _structure_embeddings(self.model, Tokenizers.load(out), CODED if start_from is None else renew)
         self.model.set_experts_implementation("eager")
         self.model.to(device).train()
-        self.optimizer = muon_for(self.model, lr=0.02, adam_lr=3e-3, adam_names=("embed_tokens", "gate.weight"))
+        self.optimizer = muon_for(
+            self.model, lr=0.02 * rate, adam_lr=3e-3 * rate, adam_names=("embed_tokens", "gate.weight")
+        )
         self.step, spent = 0, 0.0
         if state := load_checkpoint(out / "model.checkpoint"):
             self.model.load_state_dict(state["model"])
@@ -251,11 +254,20 @@ def main() -> None:
     parser.add_argument(
         "--renew", nargs="*", choices=CODED, default=[], help="with --from: codes that another tokeniser makes now"
     )
+    parser.add_argument("--rate", type=float, default=1.0, help="share of the usual learning rate, to touch up weights")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     config = PrimerConfig(**SIZES[arguments.size])
-    trainer = Trainer(config, arguments.out, arguments.minutes, arguments.device, arguments.start_from, arguments.renew)
+    trainer = Trainer(
+        config,
+        arguments.out,
+        arguments.minutes,
+        arguments.device,
+        arguments.start_from,
+        arguments.renew,
+        arguments.rate,
+    )
     trainer.run(arguments.tokens, arguments.micro, arguments.workers)
 
 
