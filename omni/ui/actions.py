@@ -163,13 +163,13 @@ class Actions:
         with self.model.replying(turn.name, lambda: self.engine.reply(turn.asked, wish)) as batches:
             try:
                 for events in batches:
-                    look.take(events)
+                    news = look.take(events)
                     for event in events:
                         here = replace(here, draft=here.draft.plus(event, here.folder))
                     line = status.busy(here.draft, time.monotonic() - began)
                     if events:
                         screen = Screen(here, AS_IT_IS, thread_value(here), voice.value(here.draft.speech), status=line)
-                        yield _looked_into(screen, look)
+                        yield _looked_into(screen, look) if news else screen
                     else:  # a sign of life: only the seconds move
                         yield Screen(status=line)
                 screen = _ended(here, voice)

@@ -54,15 +54,18 @@ class Look:
         self._media: dict[str, dict[str, float]] = {}
         self._state = "live"
 
-    def take(self, events: Iterable[Event]) -> None:
-        """More of the reply."""
-        if self._began is None:
+    def take(self, events: Iterable[Event]) -> bool:
+        """More of the reply; whether there is anything new to be shown of its inside."""
+        first = self._began is None
+        if first:
             self._began = time.monotonic()
-        for event in events:
+        told = [event for event in events if isinstance(event, (Telemetry, Finished))]
+        for event in told:
             if isinstance(event, Telemetry):
                 self._follow(event)
-            elif isinstance(event, Finished):
+            else:
                 self._usage, self._finished = event.usage, time.monotonic()
+        return first or bool(told)
 
     def end(self, thread: tuple[Message, ...]) -> None:
         """The reply, last in ``thread``, is over and its files stand; it may have been stopped before its end."""
@@ -126,13 +129,13 @@ class Look:
                 self._told = {**self._told, routed.pool: {**self._told.get(routed.pool, {}), kind: packed(counts)}}
 
     def _alike(self) -> dict[str, list[float]]:
-        """By pool and layer, how much the modality of a token tells of its experts, 0..1."""
+        """By pool and layer, how much the modality of a token tells of its experts, 0..1; where there are several."""
         found = {}
         for pool in self._pools:
             sides = (self._read.get(pool, {}), self._made.get(pool, {}))
             kinds = dict.fromkeys(kind for side in sides for kind in side if kind != "mark")
             sums = [sum(side[kind] for side in sides if kind in side) for kind in kinds]
-            if sums:
+            if len(sums) > 1:
                 found[pool] = [round(one, 3) for one in mutual_information(np.stack(sums, 1))]
         return found
 

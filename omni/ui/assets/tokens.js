@@ -11,7 +11,6 @@ let cell = null;    // the expert whose tokens are shown: {pool, layer, expert}
 
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
 const numbers = (count, of = 1) => Array.from({ length: count }, (_, index) => index * of);
-const colour = (name) => getComputedStyle(root).getPropertyValue(`--omni-${name}`).trim();
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 // ---- what is known
@@ -73,7 +72,7 @@ const drawCell = (pen, parts, total, most, x, y, width, height) => {
 };
 
 const drawAxes = (pen, { layers, experts }, { row, column, width }, alike) => {
-  pen.fillStyle = colour("soft");
+  pen.fillStyle = colours.soft;
   pen.font = "11px system-ui, sans-serif";
   pen.textBaseline = "middle";
   pen.textAlign = "center";
@@ -89,7 +88,7 @@ const drawAxes = (pen, { layers, experts }, { row, column, width }, alike) => {
 // The way of a token: its experts framed, the first of each layer joined by a line.
 const drawWay = (pen, token, { layers, k }, { row, column }) => {
   const middle = (layer, expert) => [EDGE.left + (expert + 0.5) * column, EDGE.top + (layer + 0.5) * row];
-  pen.strokeStyle = pen.fillStyle = colour("ink");
+  pen.strokeStyle = pen.fillStyle = colours.ink;
   pen.lineWidth = 1.5;
   pen.beginPath();
   for (const layer of numbers(layers)) if (token.way[layer * k] >= 0) pen.lineTo(...middle(layer, token.way[layer * k]));
@@ -119,17 +118,19 @@ const drawMap = (canvas) => {
       return { parts, total: parts.reduce((so, [, count]) => so + count, 0) };
     });
     const most = Math.max(...row.map(({ total }) => total));
+    pen.fillStyle = colours.well;
+    if (size.column < 9) pen.fillRect(EDGE.left, EDGE.top + layer * size.row + gap / 2, shape.experts * size.column, size.row - gap);
     row.forEach(({ parts, total }, expert) => {
       const box = [EDGE.left + expert * size.column + gap / 2, EDGE.top + layer * size.row + gap / 2, size.column - gap, size.row - gap];
-      pen.fillStyle = colour("well");
-      pen.fillRect(...box);
+      pen.fillStyle = colours.well;
+      if (size.column >= 9) pen.fillRect(...box);
       if (total) drawCell(pen, parts, total, most, ...box);
     });
   }
   const token = trace.tokens[chosen];
   if (token?.pool === pool) drawWay(pen, token, shape, size);
   if (cell?.pool === pool) {
-    pen.strokeStyle = colour("ink");
+    pen.strokeStyle = colours.ink;
     pen.lineWidth = 2.5;
     pen.strokeRect(EDGE.left + cell.expert * size.column + 1, EDGE.top + cell.layer * size.row + 1, Math.max(3, size.column - 2), size.row - 2);
   }
@@ -155,6 +156,7 @@ const named = ({ kind, piece }) => (piece.trim() ? `“${piece.trim()}”` : `a 
 const wayOf = ({ pool, way }) => {
   const { layers, k } = props.value.pools[pool];
   if (way[0] < 0) return "nothing came after it, so no expert took it";
+  if (layers * k > 24) return `its first expert, layer by layer, is ${numbers(layers).map((layer) => way[layer * k]).join(", ")}`;
   return numbers(layers).map((layer) => `layer ${layer + 1}: ${[...way.subarray(layer * k, (layer + 1) * k)].join(" and ")}`).join(", ");
 };
 const told = (token) => {
@@ -275,6 +277,13 @@ const drawMaps = () => {
   }));
 };
 
+let drawn = "";
+const update = () => {  // many updates of the page bring nothing new for this part of it
+  const { state, name, read, runs } = props.value;
+  const news = [name, state, Object.keys(runs).length, Object.values(read).flatMap(Object.keys).length].join();
+  if (news !== drawn) draw();
+  drawn = news;
+};
 const draw = () => {
   const { state, title, alike, name } = props.value;
   root.dataset.state = state;
@@ -285,7 +294,8 @@ const draw = () => {
   const traced = trace.tokens.length > 0 || Object.keys(props.value.read).length > 0;
   for (const part of [legend, maps, readout, strip, note]) part.hidden = !traced;
   if (!traced || !root.offsetParent) return;
-  colours = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, colour(`kind-${kind}`)]));
+  const style = getComputedStyle(root), named = ["ink", "soft", "well", ...Object.keys(KINDS).map((kind) => `kind-${kind}`)];
+  colours = Object.fromEntries(named.map((name) => [name.replace("kind-", ""), style.getPropertyValue(`--omni-${name}`).trim()]));
   const watched = strip.matches(":hover, :focus") || cell;
   if (state === "live" && !watched) chosen = trace.tokens.length - 1;
   else if (root.dataset.was === "live" && !watched) chosen = null;
@@ -303,5 +313,5 @@ let width = 0;
 new ResizeObserver(([entry]) => { if (entry.contentRect.width !== width) { width = entry.contentRect.width; if (width) draw(); } }).observe(root);
 let dark = document.body.classList.contains("dark");
 new MutationObserver(() => { if (document.body.classList.contains("dark") !== dark) { dark = !dark; draw(); } }).observe(document.body, { attributeFilter: ["class"] });
-watch("value", draw);
+watch("value", update);
 draw();

@@ -5,6 +5,8 @@ const NAMES = { waited: "Waiting", intake: "Taking in", prefill: "Prefill", text
 const KINDS = { text: "text", speech: "speech", image: "picture", video: "clip", audio: "sound" };
 const seconds = (time) => (time < 0.0995 ? `${Math.round(1000 * time)} ms` : `${time.toFixed(time < 9.95 ? 2 : 1)} s`);
 
+const size = (amount) => (amount >= 1e9 ? `${(amount / 1e9).toFixed(2)} GB` : `${(amount / 1e6).toFixed(1)} MB`);
+
 const rows = ({ usage, waited, files }) => {
   const made = usage.spans.map(({ name, start, end }) => ({ name, start: start + waited, end: end + waited }));
   const firsts = { text: usage.first_text, speech: usage.first_speech, image: usage.image, video: usage.clip };
@@ -33,7 +35,7 @@ const figures = ({ usage }) => {
     ["Tokens read", listed(usage.tokens_in)],
     ["Tokens made", `${listed(usage.tokens_out)}${usage.seconds ? `; ${Math.round(made / usage.seconds).toLocaleString()} a second` : ""}`],
     usage.speech_seconds ? ["Speech", `${usage.speech_seconds.toFixed(1)} s, ${(usage.speech_seconds / usage.seconds).toFixed(1)} times as fast as it sounds`] : null,
-    usage.experts_used ? ["Experts", `${usage.experts_used.toLocaleString()} uses${hits}; ${(usage.bytes_fetched / 1e6).toLocaleString(undefined, { maximumFractionDigits: 1 })} MB read, ${seconds(usage.stalled)} waited for them`] : null,
+    usage.experts_used ? ["Experts", `${usage.experts_used.toLocaleString()} uses${hits}; ${size(usage.bytes_fetched)} read, ${seconds(usage.stalled)} waited for them`] : null,
     ["Energy", joules.length ? joules.map(([device, amount]) => `${amount.toFixed(1)} J (${device})`).join(", ") : "this machine does not count it"],
   ].filter(Boolean);
 };
