@@ -79,6 +79,48 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Routed:
+    """Tokens that follow one another and went through the same experts' layers, and the experts that took each.
+
+    A token that nothing came after went through no layer: its experts are -1.
+    """
+
+    pool: str  # which part of the model the layers belong to, such as "thinker"
+    read: bool  # part of what was asked, not of the reply
+    kinds: tuple[str, ...]  # (T,) text, image, audio, video, speech, or mark for what only steers
+    pieces: tuple[str, ...]  # (T,) what each token stands for in words; empty for a code
+    experts: np.ndarray  # (T, layers, experts a token) int16
+    of: int  # how many experts a layer has
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What went on inside since the last of these, where the wish asks for it.
+
+    Counters are those of the reply so far.
+    """
+
+    seconds: float  # since the start of the reply
+    routed: tuple[Routed, ...]  # in the order in which the tokens were made
+    tokens_out: dict[str, int]  # by modality
+    experts_used: int  # see Usage
+    experts_fetched: int
+    bytes_fetched: int
+    stalled: float  # seconds in which the computation waited for an expert
+    held_bytes: int  # that experts take in the fast memory now
+    budget_bytes: int  # that they may take
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stage of a reply, in seconds since its start. Stages overlap where one is made while another goes on."""
+
+    name: str  # intake, prefill, or a modality
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Usage:
     """What a reply took. Times are seconds from the start of the reply, None where that never came."""
 
@@ -93,7 +135,10 @@ class Usage:
     experts_used: int = 0  # times that a layer sent a token to an expert, or many tokens at once
     experts_fetched: int = 0  # of them, those that had to be brought into memory first
     bytes_fetched: int = 0
+    stalled: float = 0.0  # seconds in which the computation waited for an expert
     peak_memory_mb: float | None = None
+    spans: tuple[Span, ...] = ()  # in the order in which they began
+    joules: dict[str, float] = field(default_factory=dict)  # by device, of the whole device; empty where none tells
 
 
 @dataclass(frozen=True)
@@ -104,4 +149,15 @@ class Finished:
     reason: Literal["end", "length"] = "end"
 
 
-Event = Heard | TextDelta | SpeechChunk | ImagePreview | ImageReady | ClipPreview | ClipReady | Progress | Finished
+Event = (
+    Heard
+    | TextDelta
+    | SpeechChunk
+    | ImagePreview
+    | ImageReady
+    | ClipPreview
+    | ClipReady
+    | Progress
+    | Telemetry
+    | Finished
+)

@@ -41,6 +41,12 @@ class Settings:
     share: bool = setting(False, "also open a public gradio.live address")
     root: Path = setting(Path("data"), "folder for conversations and uploads; it belongs to this server alone")
     timestamps: str = setting("", "time-stamp authority (RFC 3161) that dates what is signed; empty asks none")
+    memory_slider: str = setting(
+        "auto",
+        "who may change the experts' memory in the page, which all visitors share; auto is browsers of this machine, "
+        "and nobody where the page is shared or listens on other addresses",
+        among=("auto", "everyone", "nobody"),
+    )
     queue_size: int = setting(16, "how many requests may wait for the model", least=1, most=1000)
     live_minutes: int = setting(10, "how long a live conversation may last, in minutes", least=1, most=240)
     max_upload_mb: int = setting(50, "largest file that a visitor may upload, in megabytes", least=1, most=2000)

@@ -38,6 +38,13 @@ def test_where_no_gpu_is_lent_the_engine_answers_itself(asked):
     assert kinds == [type(event) for event in engine.reply(asked, wish)]
 
 
+def test_an_engine_that_can_be_looked_into_still_can_be():
+    engine = FakeEngine()
+    assert Borrowing(engine).inside is None
+    engine.inside = object()
+    assert Borrowing(engine).inside is engine.inside
+
+
 def test_every_reply_asks_for_a_gpu(asked, monkeypatch):
     lent = []
 

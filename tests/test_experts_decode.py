@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import experts_tiny
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -45,9 +46,9 @@ def said(loaded, steps: int = 12) -> tuple[torch.Tensor, list]:
     cache = roomy_cache(loaded.model.config)
     with torch.inference_mode():
         loaded.model(tokens[:, :7], past_key_values=cache)
-        held.routing.open(("text",))
+        held.routing.open()
         made = [loaded.model(token, past_key_values=cache).logits[:, -1] for token in tokens[:, 7:].split(1, 1)]
-    return torch.cat(made), held.routing.steps
+    return torch.cat(made), np.concatenate(held.routing.take()).tolist()
 
 
 @pytest.mark.parametrize("name", ["qwen3_moe", "mixtral", "qwen3_5_moe"])

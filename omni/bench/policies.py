@@ -30,10 +30,10 @@ def recorded(repeats: int = 3) -> tuple[Trace, int, int]:
     """Primer's routing over replies of every kind, one after the other: the trace, its layers, its experts."""
     engine = PrimerEngine.open("cpu")
     [held] = engine.experts.pools
-    held.routing.open(("text",))
+    held.routing.open()
     for name in primer.REPLIES:
         list(primer.replies(engine, name, repeats))
-    steps = held.routing.steps
+    steps = np.concatenate(held.routing.take()).tolist()
     trace = [[(layer, expert) for expert in chosen] for step in steps for layer, chosen in enumerate(step)]
     return trace, held.stats.layers, held.stats.layers * held.stats.experts
 

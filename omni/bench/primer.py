@@ -22,6 +22,7 @@ from omni.primer.stepping import Stepper
 
 CONTEXT = 200  # tokens in the cache while a step is measured
 ROUNDS = 300
+PAIRS = 40  # replies with telemetry and without
 REPLIES = {  # name of the request, its words and what is wished for
     "text": ("what can you do", frozenset({"text"})),
     "speech": ("say a cat above a rocket on green", frozenset({"text", "speech"})),
@@ -90,6 +91,20 @@ def replies(engine: PrimerEngine, name: str, repeats: int) -> Iterator[Usage]:
             yield last.usage
 
 
+def inside_overhead(engine: PrimerEngine) -> float:
+    """How much longer a spoken reply takes with telemetry than without, in percent."""
+    words, outputs = REPLIES["speech"]
+    with tempfile.TemporaryDirectory() as folder:
+        conversation = Conversation(Path(folder), (Message("user", (Text(words),)),))
+
+        def answer(telemetry: bool) -> None:
+            for _ in engine.reply(conversation, Wish(outputs=outputs, seed=0, telemetry=telemetry)):
+                pass
+
+        watched, plain = interleaved(lambda: answer(True), lambda: answer(False), PAIRS)
+    return 100 * (watched / plain - 1)
+
+
 def measure(folder: Path, repeats: int) -> dict[str, float]:
     """All figures of this benchmark by name, for the weights in ``folder``."""
     engine = PrimerEngine.open("cpu", folder)
@@ -101,6 +116,7 @@ def measure(folder: Path, repeats: int) -> dict[str, float]:
 
     return {
         "step_overhead": step_overhead(engine.model, shipping.load(folder)),
+        "inside_overhead": inside_overhead(engine),
         "speech_realtime": median("speech", lambda usage: usage.speech_seconds / usage.seconds),
         "first_text_s": median("text", lambda usage: usage.first_text),
         "first_speech_s": median("speech", lambda usage: usage.first_speech),

@@ -12,7 +12,7 @@ import spaces
 from spaces.config import Config
 
 from omni.conversation import Conversation
-from omni.engine import Engine, Wish
+from omni.engine import Engine, Wish, inside_of
 from omni.events import Event
 
 READING = 10.0  # seconds until the first token, with the way to the GPU and back
@@ -35,7 +35,7 @@ class Borrowing:
     """An engine whose every reply asks for a GPU first."""
 
     def __init__(self, engine: Engine):
-        self.name, self.capabilities = engine.name, engine.capabilities
+        self.name, self.capabilities, self.inside = engine.name, engine.capabilities, inside_of(engine)
         self._reply = spaces.GPU(engine.reply, duration=seconds_for)
 
     def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:

@@ -19,7 +19,9 @@ import torch
 
 from omni import media
 from omni.conversation import Audio, Conversation, Image, Message, Part, Text, Video
-from omni.engine import Capabilities, Wish
+from omni.engine import Capabilities, Card, Wish
+from omni.engines.inspection import Inspection, components_of, routed_parameters
+from omni.engines.primer_strand import Strand
 from omni.engines.primer_writer import Writer, count_tokens
 from omni.engines.tally import Tally
 from omni.errors import OmniError
@@ -44,6 +46,11 @@ WEIGHTS = Path(__file__).parent.parent / "primer" / "weights"
 EARLIER_TURNS = 2  # messages before the last one that Primer looks back on
 MAX_CONTEXT = 640  # tokens, as in training
 MAX_LISTEN = 10.0  # seconds of sound in a message
+_ROWS = {  # part of a module's name with its dots, and what it belongs to; the first that fits counts
+    "embed_tokens.": "embeddings and head", "lm_head.": "embeddings and head", "norm.": "norms",
+    "attention.": "attention", "gate.": "routers", "shared.": "shared experts", "mlp.": "dense first layer",
+    "contrast.": "contrast head",
+}  # fmt: skip
 
 
 class PrimerEngine:
@@ -61,6 +68,7 @@ class PrimerEngine:
 
     def __init__(self, model: PrimerForCausalLM, tokenizers: Tokenizers, experts: Experts | None = None):
         self.model, self.tokenizers, self.experts = model, tokenizers, experts
+        self.inside = Inspection(experts, card_of(model, tokenizers, experts)) if experts else None
 
     @classmethod
     def open(
@@ -93,17 +101,22 @@ class PrimerEngine:
     def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:
         """Answer the last message of ``conversation``; see omni.engine.Engine."""
         yield Progress("Reading")
-        tally = Tally(self.experts)
+        tally = Tally(self.experts, wish.telemetry)
         sequence, heard = self.read(conversation, tally)
-        decoder = Decoder(self.model, sequence, plan_of(wish))
+        tally.note("intake")
+        decoder = Decoder(self.model, sequence, plan_of(wish), wish.telemetry, read=lambda: tally.note("prefill"))
+        if tally.trace:
+            tally.feed = Strand(tally.trace, decoder, self.tokenizers).feed
         writer = Writer(self.tokenizers, wish, tally)
         reason = "end"
         try:
             for token in reply(decoder, heard):
                 yield from writer.write(token)
+                yield from tally.telemetry()
         except OutOfTokens:
             reason = "length"
         yield from writer.finish()
+        yield from tally.telemetry(last=True)
         yield Finished(tally.usage(), reason)
 
     def read(self, conversation: Conversation, tally: Tally) -> tuple[Sequence, bool]:
@@ -168,6 +181,34 @@ def load_with_experts(
     slab = loading.open_slab(folder, slabs or Path(tempfile.gettempdir()), pools, kernel, None, device)
     model = shipping.load(folder, model=model).to(device)
     return model, loading.hold(model, slab, kernel, device, budget)
+
+
+def card_of(model: PrimerForCausalLM, tokenizers: Tokenizers, experts: Experts) -> Card:
+    """What Primer is, for people."""
+    beside = [
+        ("picture tokeniser", tokenizers.image),
+        ("clip tokeniser", tokenizers.video),
+        ("sound tokeniser", tokenizers.audio),
+    ]
+    components = components_of(model, experts, _row, beside)
+    config, names = model.config, {name for name, _ in beside}
+    total = sum(one.parameters for one in components if one.name not in names)
+    routed, used = routed_parameters(experts)
+    facts = (
+        ("Parameters", f"{total / 1e6:.1f} million, of which a token uses {(total - routed + used) / 1e6:.1f} million"),
+        ("Layers", f"{config.num_hidden_layers} of width {config.hidden_size}, the first of them dense"),
+        ("Experts", f"{config.num_experts} a layer, {config.num_experts_per_tok} a token, and one that all share"),
+        ("Vocabulary", f"{config.vocab_size:,} words, marks, picture codes and sound codes in one table"),
+        ("Context", f"{MAX_CONTEXT} tokens to read"),
+        ("In the file", "4 bits (NF4) for matrices, 8 for embeddings, 16 for the rest"),
+        ("Licence", "Apache-2.0, weights and code"),
+    )
+    return Card("Primer", facts, components)
+
+
+def _row(module: str) -> str:
+    """Which part of Primer a module belongs to."""
+    return next((row for part, row in _ROWS.items() if part in f"{module}."), "rest")
 
 
 def _kernel(pools: tuple[Pool, ...], device: torch.device) -> Kernel:

@@ -34,15 +34,37 @@ PREVIEWS = 8  # of a picture
 FIRST_CHUNK, CHUNK = 6, 15  # audio codes of 20 ms before speech is sent on
 
 
+_AFTER = {  # a mark, and what visual codes and sound codes belong to after it; None is as before
+    vocabulary.USER: (None, "audio"),
+    vocabulary.ASSISTANT: (None, "speech"),
+    vocabulary.IMAGE: ("image", None),
+    vocabulary.VIDEO: ("video", None),
+    vocabulary.FILM: ("video", "video"),
+}
+
+
+class Kinds:
+    """Names the modality of each token of a sequence, one after the other; marks are "mark".
+
+    State: what visual codes and sound codes belong to by now.
+    """
+
+    def __init__(self) -> None:
+        self.visual, self.sound = "image", "audio"
+
+    def of(self, token: int) -> str:
+        """The modality of the next token."""
+        if vocabulary.TEXT_CODES <= token < vocabulary.VISUAL_START:
+            visual, sound = _AFTER.get(token, (None, None))
+            self.visual, self.sound = visual or self.visual, sound or self.sound
+            return "mark"
+        return {"text": "text", "visual": self.visual, "audio": self.sound}[vocabulary.modality(token)]
+
+
 def count_tokens(sequence: Sequence) -> Counter[str]:
-    """What was read, by modality; visual codes after ``<video>`` are a clip's."""
-    counts: Counter[str] = Counter()
-    visual = "image"
-    for token in sequence.ids:
-        if token in (vocabulary.IMAGE, vocabulary.VIDEO, vocabulary.FILM):
-            visual = "image" if token == vocabulary.IMAGE else "video"
-        modality = vocabulary.modality(token)
-        counts[visual if modality == "visual" else modality] += 1
+    """What was read, by modality; marks count as text."""
+    counts = Counter(map(Kinds().of, sequence.ids))
+    counts["text"] += counts.pop("mark", 0)
     return counts
 
 
@@ -69,7 +91,7 @@ class Writer:
         match token.kind:
             case "heard":
                 self.heard.append(token.value)
-                self.tally.tokens_out["text"] += 1
+                self.tally.made("text")
                 yield Progress("Listening")
             case "text" | "word":
                 yield from self._word(token.value)
@@ -88,7 +110,7 @@ class Writer:
             yield from self._send(last=True)
 
     def _word(self, token: int) -> Iterator[Event]:
-        self.tally.tokens_out["text"] += 1
+        self.tally.made("text")
         self.words.append(token)
         text = self.tokenizers.text.decode(self.words).lstrip()
         if not self.shows_text or text.endswith("\ufffd"):  # half a character: wait for the rest
@@ -99,7 +121,7 @@ class Writer:
         self.told = text
 
     def _sound(self, code: int) -> Iterator[Event]:
-        self.tally.tokens_out["speech"] += 1
+        self.tally.made("speech")
         if self.stream is None:
             self.stream = self.tokenizers.audio.stream()
         self.waiting.append(code)
@@ -120,7 +142,7 @@ class Writer:
             self.sample += len(samples)
 
     def _image(self, code: int) -> Iterator[Event]:
-        self.tally.tokens_out["image"] += 1
+        self.tally.made("image")
         self.codes.append(code)
         done = len(self.codes) / IMAGE_CODES
         if len(self.codes) == IMAGE_CODES:
@@ -143,7 +165,7 @@ class Writer:
             self.film = Film(self.tokenizers)
         if token.kind == "film-audio":
             self.film.sound.append(token.value)
-            self.tally.tokens_out["video"] += 1
+            self.tally.made("video")
             if len(self.film.sound) == RATE // HOP * FRAMES // FPS:
                 self.tally.note("clip")
                 samples = self.tokenizers.audio.decode(torch.tensor(self.film.sound)).numpy()
@@ -151,7 +173,7 @@ class Writer:
                 yield ClipReady(frames, FPS, samples, RATE, self._caption())
                 return
         else:
-            self.tally.tokens_out["video"] += 1
+            self.tally.made("video")
             if (frame := self.film.push(token.value)) is not None:
                 yield ClipPreview(_enlarged(frame), len(self.film.frames) - 1, FRAMES)
         yield Progress("Filming", len(self.film.frames) / FRAMES)

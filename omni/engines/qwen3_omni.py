@@ -18,6 +18,8 @@ from transformers import Qwen3OmniMoeForConditionalGeneration
 
 from omni.conversation import Audio, Conversation
 from omni.engine import Capabilities, Wish
+from omni.engines.inspection import Inspection
+from omni.engines.qwen3_omni_inside import Routes, card_of
 from omni.engines.qwen3_omni_opening import REPOSITORY, config_of, fetch, first_line, room_for, told
 from omni.engines.qwen3_omni_reading import Reader, Reading
 from omni.engines.sampling import Chooser, Sampling
@@ -61,6 +63,7 @@ class Qwen3OmniEngine:
             + ". It makes no pictures or clips yet.",
             frames=8,
         )
+        self.inside = Inspection(experts, card_of(model, experts, context_tokens))
 
     @classmethod
     def open(
@@ -134,20 +137,27 @@ class Qwen3OmniEngine:
         speaks = "speech" in (as_asked if wish.outputs is None else wish.outputs)
         seed = wish.seed if wish.seed is not None else secrets.randbelow(2**31)
         voice = wish.voice or next(iter(able.voices), None)
-        return Turn(voice if speaks else None, wish.temperature, seed, wish.max_tokens)
+        return Turn(voice if speaks else None, wish.temperature, seed, wish.max_tokens, wish.telemetry)
 
     def _answer(self, conversation: Conversation, turn: Turn) -> Iterator[Event]:
-        """One try at a reply: words and speech token by token, then the rest of the speech."""
+        """One try at a reply."""
         yield Progress("Reading")
-        tally = Tally(self.experts)
+        with Tally(self.experts, turn.telemetry) as tally:
+            yield from self._speak(conversation, turn, tally)
+
+    def _speak(self, conversation: Conversation, turn: Turn, tally: Tally) -> Iterator[Event]:
+        """Words and speech token by token, then the rest of the speech."""
         reading = self.reader.read(conversation)
         tally.tokens_in.update(reading.tokens)
+        tally.note("intake")
+        routes = Routes(tally, self.reader, reading)
         if reading.left_out:
             yield Progress(f"Without what no longer fits: {_listed(reading.left_out)}")
         most = self._most(reading, turn)
         sampling = Sampling(turn.temperature, TOP_K, TOP_P)
         thinker = Thinker(self.model, Chooser(sampling, turn.seed, self.model.device))
         prompt = thinker.read(self._on_device(reading), reading.sound_in_clips, for_talker=turn.voice is not None)
+        tally.note("prefill")
         speech, words = self._speech(prompt, turn), Words(self.reader.tokenizer, THOUGHT if reading.thinks else "")
         reason, end = "length", self.model.config.im_end_token_id
         for count in range(1, most + 1):
@@ -155,21 +165,25 @@ class Qwen3OmniEngine:
             if token == end:
                 reason = "end"
                 break
-            tally.tokens_out["text"] += 1
+            tally.made("text")
+            routes.written(token)
             if told := words.add(token):
                 tally.note("text")
             yield TextDelta(told) if told else Progress("Writing")
             if count < most:
                 if speech:
                     speech.talker.hear(token)
-                    yield from _step(speech, tally)
+                    yield from _step(speech, tally, routes)
                 thinker.step(token)
+                yield from tally.telemetry()
         if told := words.rest():
             yield TextDelta(told)
         if speech:
             speech.talker.end()
             while not speech.talker.finished:
-                yield from _step(speech, tally)
+                yield from _step(speech, tally, routes)
+                yield from tally.telemetry()
+        yield from tally.telemetry(last=True)
         yield Finished(tally.usage(), reason)
 
     def _most(self, reading: Reading, turn: Turn) -> int:
@@ -209,6 +223,7 @@ class Turn:
     temperature: float
     seed: int
     max_tokens: int
+    telemetry: bool = False
 
 
 class Words:
@@ -234,16 +249,19 @@ class Words:
         return self.start + self.tokenizer.decode(self.tokens, skip_special_tokens=True) if self.tokens else ""
 
 
-def _step(speech: Speech, tally: Tally) -> Iterator[Event]:
+def _step(speech: Speech, tally: Tally, routes: Routes) -> Iterator[Event]:
     """The events of one codec frame, if it can be made; at least one, so that a reply can be stopped after it."""
     if not speech.talker.ready:
         return
-    start = speech.vocoder.sent
-    for samples in speech.step():
+    start, frames = speech.vocoder.sent, speech.talker.frames
+    chunks = list(speech.step())
+    if speech.talker.frames > frames:
+        tally.made("speech")
+        routes.spoken()
+    for samples in chunks:
         tally.note("speech")
         tally.speech_seconds += len(samples) / RATE
         yield SpeechChunk(samples.cpu().numpy(), RATE, start)
-    tally.tokens_out["speech"] = speech.talker.frames
     yield Progress("Speaking")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from huggingface_hub import snapshot_download
 from tqdm import tqdm
@@ -66,9 +66,7 @@ def available(device: torch.device) -> int:
     """Bytes of memory that can be taken on ``device`` now."""
     if device.type == "cuda":
         return lent_bytes() or torch.cuda.mem_get_info(device)[0]
-    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ()
-    told = next((line.split()[1] for line in lines if line.startswith("MemAvailable")), None)
-    return int(told) * 1024 if told else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return psutil.virtual_memory().available
 
 
 def fetch(model: str, revision: str, report: Callable[[Progress], None]) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,8 @@ class Reader:
             return_tensors="pt",
         )
         thinks = text.rstrip().endswith("<think>")
-        return Reading(dict(inputs), between, self._count(inputs["input_ids"]), tuple(left_out), thinks)
+        counts = dict(Counter(self.kinds(inputs["input_ids"])))
+        return Reading(dict(inputs), between, counts, tuple(left_out), thinks)
 
     def _within_budget(self, messages: Sequence[Message]) -> tuple[list[Part], list[str]]:
         """The media that are read, and the kinds of the older ones that are not."""
@@ -177,15 +179,13 @@ class Reader:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text
 
-    def _count(self, ids: Tensor) -> dict[str, int]:
-        """Tokens by modality."""
+    def kinds(self, ids: Tensor) -> list[str]:
+        """The modality of each token of a row (1, T)."""
         processor = self.processor
-        marks = {
-            "image": processor.image_token_id, "video": processor.video_token_id, "audio": processor.audio_token_id
+        media = {
+            processor.image_token_id: "image", processor.video_token_id: "video", processor.audio_token_id: "audio"
         }  # fmt: skip
-        counts = {name: int((ids == mark).sum()) for name, mark in marks.items()}
-        counts = {name: count for name, count in counts.items() if count}
-        return {"text": ids.shape[1] - sum(counts.values()), **counts}
+        return [media.get(token, "text") for token in ids[0].tolist()]
 
 
 class _Files:

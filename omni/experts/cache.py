@@ -108,6 +108,11 @@ class SlotCache:
     def residents(self) -> int:
         return len(self._slots)
 
+    def present(self) -> list[Key]:
+        """The experts that are here or on their way."""
+        with self._lock:
+            return list(self._slots)
+
     def resize(self, budget: int) -> None:
         """Use at most ``budget`` bytes from now on; what is pinned now leaves when it is released.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +42,13 @@ class HeldPool:
     def layer(self, index: int, next_router: nn.Module | None) -> LayerExperts:
         """What the module of one layer needs to compute its experts."""
         return LayerExperts(index, self.cache, self.kernel, self.routing, next_router, self.top_k, self.foresight)
+
+    def resident(self) -> np.ndarray:
+        """Which experts are in the fast memory, (layers, experts) bool."""
+        there = np.zeros((len(self.pool.layers), self.pool.experts), bool)
+        for key in self.cache.present():
+            there[key] = True
+        return there
 
     @property
     def budget(self) -> int:

@@ -68,47 +68,65 @@ class PoolStats:
 
 @dataclass
 class RoutingLog:
-    """Which expert took each token of which modality. Off until ``open``.
+    """Which experts took each token. Off until ``open``; who opens it takes out what is in it.
 
-    State: ``shares`` (layers, modalities, experts) int64, the tokens that each expert took; ``labels``, the modality of
-    every token of the next forward pass, by its number; ``steps``, the experts of each decoded token, layer by layer.
+    State: of each forward pass the experts (T, k) layer by layer, as they came. Whatever is made of them is made when
+    they are taken, so that a token costs an addition to a list a layer.
     """
 
     layers: int
     experts: int
-    modalities: tuple[str, ...] = ("text",)
-    labels: Sequence[int] | None = None
-    shares: np.ndarray = field(init=False)
-    steps: list[list[tuple[int, ...]]] = field(init=False)
     on: bool = False
+    passes: list[list[list[list[int]]]] = field(default_factory=list)
 
-    def __post_init__(self):
-        self.clear()
+    def open(self) -> None:
+        """Log from the next forward pass on."""
+        self.passes, self.on = [], True
 
-    def open(self, modalities: tuple[str, ...]) -> None:
-        """Start to log, the modalities known by these names."""
-        self.modalities, self.on = modalities, True
-        self.clear()
-
-    def clear(self) -> None:
-        self.shares = np.zeros((self.layers, len(self.modalities), self.experts), np.int64)
-        self.steps = []
+    def close(self) -> None:
+        """Log no more, and forget."""
+        self.passes, self.on = [], False
 
     def note(self, layer: int, chosen: list[list[int]]) -> None:
         """A layer sent its tokens to ``chosen``, (T, k) experts."""
-        if not self.on or not chosen or (layer and not self.steps):  # or opened in the middle of a forward pass
+        if not self.on or not chosen:
             return
-        labels = self.labels if self.labels is not None and len(self.labels) == len(chosen) else [0] * len(chosen)
-        for label, experts in zip(labels, chosen, strict=True):
-            self.shares[layer, label, experts] += 1
         if layer == 0:
-            self.steps += [[] for _ in chosen]
-        for step, experts in zip(self.steps[-len(chosen) :], chosen, strict=True):
-            step.append(tuple(experts))
+            self.passes.append([chosen])
+        elif self.passes:  # otherwise it was opened in the middle of a pass
+            self.passes[-1].append(chosen)
 
-    def mutual_information(self) -> list[float]:
-        """Normalised mutual information between modality and expert, 0..1, by layer: 0 where all are used alike."""
-        return [_normalised_information(layer) for layer in self.shares]
+    def take(self) -> list[np.ndarray]:
+        """Take out the passes that went through all layers: the experts of their tokens, (T, layers, k) int16 each.
+
+        A pass that broke off is left out; the last one may be under way and stays.
+        """
+        under_way = self.passes[-1:] if self.passes and len(self.passes[-1]) < self.layers else []
+        whole = [one for one in self.passes if len(one) == self.layers]
+        self.passes = under_way
+        return [np.array(one, np.int16).transpose(1, 0, 2) for one in whole]
+
+
+def shares_of(chosen: np.ndarray, labels: Sequence[int], modalities: int, experts: int) -> np.ndarray:
+    """How many tokens of each modality each expert took: (layers, modalities, experts) int64.
+
+    ``chosen`` (T, layers, k) with -1 for a token that went through none; ``labels`` (T,) in 0..modalities.
+    """
+    tokens, layers, k = chosen.shape
+    shares = np.zeros((layers, modalities, experts), np.int64)
+    places = np.broadcast_to(np.arange(layers)[:, None], (tokens, layers, k))
+    which = np.broadcast_to(np.asarray(labels, np.int64)[:, None, None], (tokens, layers, k))
+    taken = chosen >= 0
+    np.add.at(shares, (places[taken], which[taken], chosen[taken]), 1)
+    return shares
+
+
+def mutual_information(shares: np.ndarray) -> list[float]:
+    """Normalised mutual information between modality and expert, 0..1, by layer: 0 where all are used alike.
+
+    ``shares``: counts (layers, modalities, experts), see ``shares_of``.
+    """
+    return [_normalised_information(layer) for layer in shares]
 
 
 def _normalised_information(joint: np.ndarray) -> float:

@@ -7,7 +7,7 @@ token as what it is; the caller makes media of them. Closing the generator stops
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,9 +57,20 @@ class OutOfTokens(Exception):
 
 
 class Decoder:
-    """A sequence and the model's state over it. State: the cache, and the hidden state of the last token fed."""
+    """A sequence and the model's state over it.
 
-    def __init__(self, model: PrimerForCausalLM, sequence: Sequence, plan: Plan):
+    State: the cache, the hidden state of the last token fed, and with ``watched`` the experts of each token fed, by MoE
+    layer. ``read`` is called when the sequence went through the model for the first time.
+    """
+
+    def __init__(
+        self,
+        model: PrimerForCausalLM,
+        sequence: Sequence,
+        plan: Plan,
+        watched: bool = False,
+        read: Callable[[], object] = lambda: None,
+    ):
         self.model, self.sequence, self.plan = model, sequence, plan
         self.generator = torch.Generator().manual_seed(plan.seed)
         capacity = len(sequence) + plan.max_tokens + FILM_TOKENS
@@ -67,16 +78,30 @@ class Decoder:
         self.step = Stepper(model.model, self.cache)
         self.budget = plan.max_tokens
         self.hidden: Tensor | None = None
+        self.read = read
+        self.routes: list[list[list[int]]] | None = [] if watched else None
 
     def logits(self, group: str) -> Tensor:
         """Logits (V,) float32 over one range for the token that comes next; feeds what was not fed yet."""
         due = len(self.sequence) - self.cache.length
         if due == 1:
             self.hidden = self.step(self.sequence.ids[-1], self.sequence.positions[-1])
+            if self.routes is not None:
+                self.routes.append(self.step.chosen)
         elif due:
-            ids, positions = (x.to(self.model.device) for x in self.sequence.tensors(self.cache.length))
-            self.hidden = self.model.model(ids, positions, self.cache).last_hidden_state[0, -1]
+            self._feed_many()
         return self.model.head(self.hidden, v.GROUPS[group]).float()
+
+    def _feed_many(self) -> None:
+        """What was not fed yet in one pass."""
+        first = self.cache.length == 0
+        ids, positions = (x.to(self.model.device) for x in self.sequence.tensors(self.cache.length))
+        out = self.model.model(ids, positions, self.cache)
+        self.hidden = out.last_hidden_state[0, -1]
+        if self.routes is not None:
+            self.routes += torch.stack([layer.chosen for layer in out.routing], 1).tolist()
+        if first:
+            self.read()
 
     def choose(self, logits: Tensor, top_p: float, temperature: float | None = None) -> int:
         """Sample from logits (V,) within the nucleus (arXiv 1904.09751); greedy at temperature 0. Spends one token."""

@@ -33,6 +33,7 @@ class Stepper:
         self.turns, self.crossed = turns, turns.roll(config.head_dim // 2, 2)
         self.attentions = [_Attention(layer.attention_norm, layer.attention) for layer in model.layers]
         self.mlps = [_mlp(layer) for layer in model.layers]
+        self.mixtures = [mlp for mlp in self.mlps if isinstance(mlp, _MoE)]
         self.norm = model.norm
 
     def __call__(self, token: int, position: tuple[float, float, float]) -> Tensor:
@@ -51,6 +52,11 @@ class Stepper:
             x = mlp(x)
         self.cache.length = end
         return (x * self.norm.weight).mul_(_scale(x, self.norm.eps))
+
+    @property
+    def chosen(self) -> list[list[int]]:
+        """The experts that the last token went to, by MoE layer, the likeliest first."""
+        return [mixture.chosen for mixture in self.mixtures]
 
 
 def _scale(x: Tensor, eps: float) -> float:
@@ -114,12 +120,16 @@ class _MLP:
 
 
 class _MoE:
-    """Norm, router, experts and residual of one layer. State: the buffers of gate and up, and of what is gated."""
+    """Norm, router, experts and residual of one layer.
+
+    State: the buffers of gate and up, and of what is gated; the experts that were chosen last.
+    """
 
     def __init__(self, norm: RMSNorm, moe: MoE):
         self.weight, self.eps = norm.weight, norm.eps
         self.router, self.balance, self.top_k = moe.gate.weight, moe.gate.balance.tolist(), moe.gate.top_k
         self.experts, self.here = moe.experts, hasattr(moe.experts, "down_proj")
+        self.chosen: list[int] = []
         count = 1
         if self.here:
             self.gate_ups, self.downs = moe.experts.gate_up_proj.unbind(), moe.experts.down_proj.unbind()
@@ -133,6 +143,7 @@ class _MoE:
     def __call__(self, x: Tensor) -> Tensor:
         h, scale = x * self.weight, _scale(x, self.eps)
         chosen, shares = self.choose(torch.mv(self.router, h).tolist(), scale)
+        self.chosen = chosen
         _into(self.shared_gate_up, h, scale, self.raised[-1])
         if self.here:
             for expert, out in zip(chosen, self.raised[:-1], strict=True):

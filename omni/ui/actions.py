@@ -27,6 +27,7 @@ from omni.provenance.uploads import discard, keep_credentials
 from omni.ui import status, visit
 from omni.ui.composer import KINDS, PLURALS, tray_value, wish_of
 from omni.ui.draft import Draft
+from omni.ui.look import NO_TURN, NOTHING, Look
 from omni.ui.pacing import OneAtATime
 from omni.ui.player import SILENT, Voice
 from omni.ui.suggestions import Suggestion
@@ -54,6 +55,8 @@ class Screen(NamedTuple):
     status: Any = AS_IT_IS
     asked: Any = AS_IT_IS  # the name of a new turn; its change starts the reply
     saved: Any = AS_IT_IS  # a file that the browser is to keep
+    tokens: Any = AS_IT_IS  # the inside of the last reply, see look.py
+    turn: Any = AS_IT_IS
 
 
 def when_idle(action: Callable[..., Screen]) -> Callable[..., Screen]:
@@ -149,7 +152,7 @@ class Actions:
         """Forget everything and begin anew."""
         visit.leave(here)
         here = visit.enter(self.root)
-        return Screen(here, (), thread_value(here), SILENT, [], "", status.quiet())
+        return Screen(here, (), thread_value(here), SILENT, [], "", status.quiet(), tokens=NOTHING, turn=NO_TURN)
 
     def save(self, here: Visit | None) -> Screen:
         """Hand the conversation over as one file."""
@@ -168,7 +171,7 @@ class Actions:
         finally:
             Path(upload).unlink(missing_ok=True)
         visit.leave(here)
-        return Screen(opened, (), thread_value(opened), SILENT, [], "", status.quiet())
+        return Screen(opened, (), thread_value(opened), SILENT, [], "", status.quiet(), tokens=NOTHING, turn=NO_TURN)
 
     def stop(self, here: Visit | None) -> Screen:
         """End the reply where it is. One that has begun finishes by itself in ``answer``; one in the queue, here."""
@@ -189,23 +192,29 @@ class Actions:
         """
         if here is None or here.turn is None or self.answering(here):
             return
-        began, wish, turn, voice = time.monotonic(), wish_of(*wishes), here.turn, Voice(here.turn.name)
+        began, turn, voice = time.monotonic(), here.turn, Voice(here.turn.name)
+        wish, look = replace(wish_of(*wishes), telemetry=True), Look(turn.name, turn.question, turn.at)
         imprint = Imprint(here.folder, self.keys, self.engine.name, turn.asked, tells)
         here = replace(here, draft=Draft(imprint))
         with self.model.replying(turn.name, lambda: imprint.marked(self.engine.reply(turn.asked, wish))) as batches:
             try:
                 for events in batches:
+                    news = look.take(events)
                     for event in events:
                         here = replace(here, draft=here.draft.plus(event))
                     line = status.busy(here.draft, time.monotonic() - began)
                     if events:
-                        yield Screen(here, AS_IT_IS, thread_value(here), voice.value(here.draft.speech), status=line)
+                        screen = Screen(here, AS_IT_IS, thread_value(here), voice.value(here.draft.speech), status=line)
+                        yield _looked_into(screen, look) if news else screen
                     else:  # a sign of life: only the seconds move
                         yield Screen(status=line)
-                yield _ended(here, voice)
+                screen = _ended(here, voice)
+                look.end(screen.visit.conversation.messages)
+                yield _looked_into(screen, look)
             except Exception as error:
                 here = visit.abandon(here)
-                yield _stopped_at(here, status.failed(sentence_of(error)))
+                look.fail()
+                yield _looked_into(_stopped_at(here, status.failed(sentence_of(error))), look)
                 raise gr.Error(visible=False, print_exception=False) from error  # lets ``recover`` run
 
     @when_idle
@@ -266,6 +275,10 @@ def _ended(here: Visit, voice: Voice) -> Screen:
     here = visit.conclude(here)
     player = voice.value(draft.speech, complete=True)
     return Screen(here, thread=thread_value(here), player=player, status=status.finished(draft))
+
+
+def _looked_into(screen: Screen, look: Look) -> Screen:
+    return screen._replace(tokens=look.tokens_value(), turn=look.turn_value())
 
 
 def _stopped_at(here: Visit, line: status.Status) -> Screen:

@@ -12,6 +12,7 @@ from omni.ui import status, visit
 from omni.ui.actions import Actions
 from omni.ui.composer import Composer, build_composer
 from omni.ui.element import element
+from omni.ui.inside import InsideTab
 from omni.ui.player import SILENT
 from omni.ui.suggestions import suggestion_values, suggestions_for
 from omni.ui.thread import thread_value
@@ -21,8 +22,11 @@ LIGHT = {"show_progress": "hidden", "api_visibility": "private", "concurrency_li
 HEAVY = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": MODEL, "trigger_mode": "multiple"}
 
 
-def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button) -> Actions:
-    """Lay the tab out where it is called; ``fresh`` is the button that begins a new conversation."""
+def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button, inside: InsideTab) -> Actions:
+    """Lay the tab out where it is called; ``fresh`` is the button that begins a new conversation.
+
+    A reply writes into ``inside`` what it tells of its inside.
+    """
     actions = Actions(engine, root, keys, suggestions_for(engine.capabilities))
     here = gr.State(None, delete_callback=visit.leave)
     laid, asked = gr.State(()), gr.State(None)
@@ -39,13 +43,14 @@ def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button) -> Acti
             line = element("status", status.quiet())
             player = element("player", SILENT, uses=("voice",))
         composer = build_composer(engine.capabilities)
-    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked, composer.kept.saved]
+    looks = [composer.kept.saved, inside.tokens, inside.turn]
+    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked, *looks]
     _wire(actions, composer, screen, fresh)
     return actions
 
 
 def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Component], fresh: gr.Button) -> None:
-    here, laid, thread, _, tray, words, line, asked, _ = screen
+    here, laid, thread, _, tray, words, line, asked, *_ = screen
     message = [here, laid, words]
     reply = asked.change(
         actions.answer,

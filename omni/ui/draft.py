@@ -20,6 +20,7 @@ from omni.events import (
     ImageReady,
     Progress,
     SpeechChunk,
+    Telemetry,
     TextDelta,
     Usage,
 )
@@ -59,6 +60,8 @@ class Draft:
                 return self._with(self.imprint.video(frames, fps, samples, rate, caption))
             case Progress(doing, done):
                 return replace(self, doing=doing, done=done)
+            case Telemetry():  # see look.py
+                return self
             case Finished(usage, reason):
                 return replace(self, usage=usage, cut=reason == "length")
 

@@ -13,15 +13,15 @@ from omni.provenance.keys import FOLDER, open_keys
 from omni.settings import Settings
 from omni.ui import words
 from omni.ui.api import build_api
-from omni.ui.chat import build_chat
+from omni.ui.chat import LIGHT, build_chat
 from omni.ui.check import build_check
 from omni.ui.element import ASSETS
+from omni.ui.inside import build_inside, make_inside
 from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
 from omni.ui.talks import Talks
 from omni.ui.theme import THEME
 
-STYLES = ("page.css", "live.css")
 UPLOADS_LAST = (3600, 3600)  # seconds: how often uploads are looked through, how old they may become
 
 
@@ -53,11 +53,14 @@ def build_page(engine: Engine, settings: Settings) -> Page:
         with gr.Row(elem_id="omni-header"):
             gr.HTML(f"<b>Omni Playground</b><span>{engine.name}</span>", elem_id="omni-title", apply_default_css=False)
             fresh = gr.Button("New chat", size="sm", elem_id="omni-fresh", min_width=0)
+        inside = make_inside(engine)
         with gr.Tabs(elem_id="omni-tabs", overflow_behavior="wrap"):
             with tab("Chat"):
-                actions = build_chat(engine, root, keys, fresh)
+                actions = build_chat(engine, root, keys, fresh, inside)
             with tab("Live"):
                 build_live(engine.capabilities)
+            with tab("Inside") as chosen:
+                build_inside(engine, settings, inside, chosen, LIGHT)
             with tab("Check a file"):
                 build_check(keys)
         build_api(actions)
@@ -73,14 +76,13 @@ def tab(label: str) -> gr.Tab:
 
 def launch_options(settings: Settings) -> dict[str, Any]:
     """What ``launch`` has to be told for the page to look and behave as meant."""
-    styles = "".join((ASSETS / name).read_text() for name in STYLES)
     return {
         "server_name": settings.host,
         "server_port": settings.port,
         "share": settings.share,
         "max_file_size": f"{settings.max_upload_mb}mb",
         "theme": THEME,
-        "head": f"<style>{styles}</style>{words.script()}",  # ``css`` would be fenced into the root
+        "head": f"<style>{styles()}</style>{words.script()}",  # ``css`` would be fenced into the root
         "footer_links": ["api"],  # hidden, but the sidebar opens it
         "show_error": False,
         "run_history": False,
@@ -88,3 +90,8 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "strict_cors": True,
         "ssr_mode": False,
     }
+
+
+def styles() -> str:
+    """The style sheets of the page, its own first."""
+    return "".join((ASSETS / f"{name}.css").read_text() for name in ("page", "live", "inside"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Turn:
     question: Message
     typed: bool  # it came from the composer and goes back there if it fails
     name: str = field(default_factory=lambda: secrets.token_hex(8))  # tells the voices of two replies apart
+    at: float = field(default_factory=time.monotonic)  # when it was asked
 
     @property
     def asked(self) -> Conversation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from omni.bench.peers.decoder import decoder
@@ -36,11 +37,12 @@ def run(
     if budget is None:
         bring(loaded)
     [held] = loaded.experts.pools
-    held.routing.open(("text",))
+    held.routing.open()
     measured = timed(decoder(loaded.model, roomy_cache(loaded.model.config)), shape, warm_up, steps, zipf)
     answer = {**measured, "experts_bytes": loaded.experts.bytes_held}
     if budget is not None:
-        trace = [[(layer, e) for e in chosen] for step in held.routing.steps for layer, chosen in enumerate(step)]
+        steps = np.concatenate(held.routing.take()).tolist()
+        trace = [[(layer, e) for e in chosen] for step in steps for layer, chosen in enumerate(step)]
         counts = held.stats.total()
         kept = (counts.hits - counts.prefetched) / max(1, counts.hits + counts.misses)  # Belady fetches nothing ahead
         answer |= {"hit_rate": kept, "belady_hit_rate": belady(trace, held.cache.target).rate}
