@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def play(tmp_path: Path, keys: Keys) -> Callable:
             await talk.leave()
             return here
 
-        return asyncio.run(main())
+        with ThreadPoolExecutor(1) as alone:  # the browser tests leave a loop running in this thread
+            return alone.submit(asyncio.run, main()).result()
 
     return run
 
