@@ -24,6 +24,7 @@ class Wish:
     temperature: float = 0.7  # 0 is greedy
     seed: int | None = None  # None draws one
     max_tokens: int = 1200
+    aloud: bool = False  # as asked, and what is said is spoken, whatever else the model makes
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Capabilities:
     voices: tuple[str, ...]
     context_tokens: int
     about: str  # one or two sentences for the page
+    frames: int = 1  # pictures that one live turn may carry
 
 
 class Engine(Protocol):
