@@ -16,7 +16,10 @@ from speaking import frames, silence, spoken
 
 from omni.conversation import Audio, Image
 from omni.events import Finished, SpeechChunk, TextDelta, Usage
+from omni.media import read_audio
+from omni.provenance.credentials import read
 from omni.provenance.keys import Keys
+from omni.provenance.marks import watermark_of
 from omni.ui.listening import RATE
 from omni.ui.pacing import OneAtATime
 from omni.ui.talk import NOTHING_SAID, TIME_IS_UP, Speech, Talk, spread
@@ -91,6 +94,20 @@ def test_what_is_said_is_answered_aloud(play: Callable):
     assert len(samples) / RATE == pytest.approx(2.0)
     last = here.kinds("turn")[-1]
     assert last["done"] and last["figures"] and last["asked"]["parts"][0]["caption"] == "a hum"
+
+
+def test_what_is_heard_is_marked_and_is_what_the_signed_file_holds(play: Callable, keys: Keys):
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.answered()
+        heard = np.concatenate([one.chunk.samples for one in here.speech()])
+        sound = here.talk.here.conversation.messages[-1].parts[-1]
+        assert np.abs(read_audio(sound, RATE) - heard).max() <= 2**-15
+        with sound.path.open("rb") as file:
+            assert read(file, keys)[0].state == "ours"
+        assert watermark_of(keys.watermark).find(sound).sure
+
+    play(scene)
 
 
 def test_the_end_of_the_speech_is_told_in_frames_of_the_microphone(play: Callable):

@@ -1,8 +1,8 @@
 """What the watermark survives, what it costs, and how often it is seen where it is not: on what Primer really makes.
 
 ``python -m omni.bench.watermark``; rows in ``omni/bench/results/watermark.json``. ``--only`` measures some of: found,
-sizes, false, cost, exam. A row is the share of files in which the mark is found at a false-alarm bound of one in a
-million, after what its name says.
+sizes, cost, exam, false_picture, false_clip, false_sound. A row is the share of files in which the mark is found at a
+false-alarm bound of one in a million, after what its name says.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COMMAND = "python -m omni.bench.watermark"
 SEED = 2026
 KEY = b"the key of this benchmark"
 RATE = attacks.RATE
-SECTIONS = ("found", "sizes", "false", "cost", "exam")
+SECTIONS = ("found", "sizes", "cost", "exam", "false_picture", "false_clip", "false_sound")
 SIDES = (64, 96, 128, 256, 512, 1024)  # pixels, of pictures that are marked
 GOALS = {  # percent that has to be found
     "picture_jpeg75": 99, "picture_resize_0.75": 99, "picture_crop10": 90,
@@ -53,13 +53,12 @@ PSNR, SNR, COST, CHANGE = 38, 30, 5, 1
 
 @dataclass
 class Made:
-    """What Primer made: pictures, voices (single replies), clips; and the seconds that each kind took, in all."""
+    """What Primer made: pictures, voices (single replies), clips; how long the first replies of each kind took."""
 
     pictures: list[np.ndarray] = field(default_factory=list)  # (H, W, 3) uint8
     voices: list[np.ndarray] = field(default_factory=list)  # (N,) float32 at RATE
     clips: list[ClipReady] = field(default_factory=list)
-    events: dict[str, list[list[Event]]] = field(default_factory=dict)  # by kind, the first few replies
-    seconds: dict[str, float] = field(default_factory=dict)  # that those took
+    times: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # seconds: of making, of finishing
 
 
 def answers(engine: PrimerEngine, asked: list[Question], outputs: set[str]) -> Iterator[tuple[list[Event], float]]:
@@ -72,25 +71,29 @@ def answers(engine: PrimerEngine, asked: list[Question], outputs: set[str]) -> I
             yield list(engine.reply(conversation, wish)), time.perf_counter() - started
 
 
-def made_by_primer(engine: PrimerEngine, count: int, timed: int = 10) -> Made:
-    """``count`` pictures and voices and half as many clips, asked for as the exam asks."""
+def made_by_primer(engine: PrimerEngine, count: int, timed: int = 20) -> Made:
+    """``count`` pictures and voices and half as many clips, asked for as the exam asks.
+
+    The first ``timed`` of each kind are finished at once, so that making and finishing see the same load.
+    """
     rng, made = np.random.default_rng(SEED), Made()
     asked = {
         "picture": (questions.pictures(rng, count, held_out=False), {"text", "image"}),
         "speech": (questions.aloud(rng, count), {"text", "speech"}),
         "clip": (questions.clips_asked(rng, max(1, count // 2)), {"text", "video"}),
     }
-    for kind, (wanted, outputs) in asked.items():
-        made.events[kind], made.seconds[kind] = [], 0.0
-        for events, seconds in answers(engine, wanted, outputs):
-            if len(made.events[kind]) < timed:
-                made.events[kind].append(events)
-                made.seconds[kind] += seconds
-            made.pictures += [event.pixels for event in events if isinstance(event, ImageReady)]
-            made.clips += [event for event in events if isinstance(event, ClipReady)]
-            spoken = [event.samples for event in events if isinstance(event, SpeechChunk)]
-            made.voices += [np.concatenate(spoken)] if spoken else []
-        log.info("%s: %d asked for", kind, len(wanted))
+    with tempfile.TemporaryDirectory() as name:
+        keys = open_keys(Path(name) / "keys", environment={})
+        please = Conversation(Path(name), (Message("user", (Text("please"),)),))
+        for kind, (wanted, outputs) in asked.items():
+            times = made.times.setdefault(kind, [])
+            for events, seconds in answers(engine, wanted, outputs):
+                if len(times) < timed:
+                    times.append((seconds, seconds_of_finishing(Imprint(Path(name), keys, "Primer", please), events)))
+                made.pictures += [event.pixels for event in events if isinstance(event, ImageReady)]
+                made.clips += [event for event in events if isinstance(event, ClipReady)]
+                spoken = [event.samples for event in events if isinstance(event, SpeechChunk)]
+                made.voices += [np.concatenate(spoken)] if spoken else []
     log.info("made %d pictures, %d voices, %d clips", len(made.pictures), len(made.voices), len(made.clips))
     return made
 
@@ -181,14 +184,9 @@ def cost(made: Made, tally: Tally) -> None:
     voices = [voice.clip(-1.0, 1.0) for voice in made.voices]  # as a file keeps them
     ratios = [snr(voice, mark.sounds.mark(voice, RATE, week)) for week, voice in enumerate(voices)]
     tally.add("speech_snr_db", min(ratios), "dB", SNR, "higher", len(ratios))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        keys = open_keys(folder / "keys", environment={})
-        for kind, replies in made.events.items():
-            asked = Conversation(folder, (Message("user", (Text("please"),)),))
-            spent = [seconds_of_finishing(Imprint(folder, keys, "Primer", asked), one) for one in replies]
-            share = 100 * sum(spent[1:]) / (made.seconds[kind] * (len(spent) - 1) / len(spent))
-            tally.add(f"cost_{kind}", share, "%", COST, "lower", len(spent) - 1)
+    for kind, times in made.times.items():
+        making, finishing = np.sum(times[1:], axis=0)  # the first one makes the patterns of its key
+        tally.add(f"cost_{kind}", 100 * finishing / making, "%", COST, "lower", len(times) - 1)
 
 
 def seconds_of_finishing(imprint: Imprint, events: list[Event]) -> float:
@@ -211,6 +209,11 @@ def seconds_of_finishing(imprint: Imprint, events: list[Event]) -> float:
     return taken + time.perf_counter() - started
 
 
+def unmarked_of(kind: str, count: int, tally: Tally) -> Callable[[], None]:
+    """False alarms in one kind of media."""
+    return lambda: unmarked.measure(kind, count, SEED, tally.add)
+
+
 def psnr(before: np.ndarray, after: np.ndarray) -> float:
     """Peak signal over error, in decibels."""
     return float(10 * np.log10(255**2 / np.mean((after.astype(np.float32) - before) ** 2)))
@@ -225,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(SECTIONS), help=", ".join(SECTIONS))
     parser.add_argument("--count", type=int, default=200, help="pictures and voices; half as many clips")
-    parser.add_argument("--unmarked", type=int, default=10_000, help="inputs without a mark")
+    parser.add_argument("--unmarked", type=int, default=10_000, help="inputs without a mark, of all kinds")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -239,7 +242,7 @@ def main() -> None:
     steps: dict[str, Callable[[], None]] = {
         "found": lambda: found(made, mark, tally),
         "sizes": lambda: sizes(made, mark, tally),
-        "false": lambda: unmarked.measure(arguments.unmarked, SEED, tally.add),
+        **{f"false_{kind}": unmarked_of(kind, arguments.unmarked, tally) for kind in unmarked.SHARES},
         "cost": lambda: cost(made, tally),
         "exam": lambda: marked_exam.measure(mark, arguments.count, CHANGE, tally.add),
     }

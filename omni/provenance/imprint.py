@@ -104,12 +104,13 @@ class Imprint:
         return mark if watermark else lambda event: event
 
     def _ingredients(self, kind: type[Media]) -> tuple[Ingredient, ...]:
-        """What the visitor gave: the first thing of the same kind was edited, the others were looked at.
+        """What the visitor gave: the first picture or clip of the same kind was edited, all else was looked at.
 
-        What came before the last exchange is not named, as no one can tell whether it still mattered.
+        A voice that answers a voice is no edit of it. What came before the last exchange is not named, as no one can
+        tell whether it still mattered.
         """
         question = _media(self.asked.messages[-1])
-        parent = next((part for part in question if isinstance(part, kind)), None)
+        parent = next((part for part in question if kind is not Audio and isinstance(part, kind)), None)
         given = [
             part for message in self.asked.messages[-RECENT:] if message.role == "user" for part in _media(message)
         ]

@@ -21,7 +21,7 @@ from omni import media
 from omni.conversation import Image, Message
 from omni.engine import Engine, Wish
 from omni.errors import OmniError, Refused
-from omni.events import SpeechChunk, TextDelta
+from omni.events import Event, SpeechChunk, TextDelta
 from omni.media import LIMITS
 from omni.provenance.imprint import Imprint
 from omni.provenance.keys import Keys
@@ -232,10 +232,11 @@ class Talk:
 
     def _reply(self, turn: Turn) -> None:
         """Make the reply, in a thread; ends with the visit settled, whatever happens."""
-        here, sentence, figures = self.here, "", []
+        here, sentence, figures, notices = self.here, "", [], []
         try:
             for here in self._made(turn):  # the last one counts
                 figures = took(here.draft.usage) if here.draft.usage else []
+                notices = here.draft.imprint.notices  # more may come as the files are made
             if turn.interrupted and not turn.said:
                 here = replace(visit.abandon(here), returned=None)
             elif here.draft.usage is None:
@@ -248,17 +249,21 @@ class Talk:
             sentence = sentence_of(error)
             here = replace(visit.abandon(here), returned=None)
         asked, self.here = self.here, here
-        self._post(self._value(turn, asked if sentence else here, done=True, figures=figures, sentence=sentence))
+        shown = asked if sentence else here
+        self._post(self._value(turn, shown, done=True, figures=[*notices, *figures], sentence=sentence))
 
     def _made(self, turn: Turn) -> Iterator[visit.Visit]:
         """The visit as the reply grows; tells what is new."""
-        imprint = Imprint(self.here.folder, self.keys, self.engine.name, self.here.turn.asked)
-        here, shown, waits = replace(self.here, draft=Draft(imprint)), 0.0, True
+        here, shown, waits = self.here, 0.0, True
         wish = Wish(aloud="speech" in self.engine.capabilities.outputs, voice=self.voice)
         asked = here.turn.asked
-        with self.model.replying(
-            turn.name, lambda: imprint.marked(self.engine.reply(asked, wish)), SPEECH_PAUSE
-        ) as batches:
+        imprint = Imprint(here.folder, self.keys, self.engine.name, asked)
+        here = replace(here, draft=Draft(imprint))
+
+        def reply() -> Iterator[Event]:
+            return imprint.marked(self.engine.reply(asked, wish))
+
+        with self.model.replying(turn.name, reply, SPEECH_PAUSE) as batches:
             for events in batches:
                 for event in events:
                     if isinstance(event, SpeechChunk):

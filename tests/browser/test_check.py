@@ -68,7 +68,7 @@ def test_what_cannot_be_checked_is_a_sentence(page: Page, tmp_path: Path):
 
 def test_every_reply_says_that_a_model_made_it(page: Page):
     ask(page, "long")
-    expect(page.locator("article.omni-live .omni-made")).to_have_text("Made by AI")  # while it is being made
+    expect(page.locator("article.omni-growing .omni-made")).to_have_text("Made by AI")  # while it is being made
     finished(page, 1)
     ask(page, "draw")
     finished(page, 2)

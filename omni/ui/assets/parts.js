@@ -3,6 +3,10 @@ const download = (part) =>
   node("a", { className: "omni-button", href: address(part.file), download: part.file.split("/").pop(),
     title: "Download", ariaLabel: `Download ${part.file.split(".").pop().toUpperCase()}` }, icon("download"));
 
+// The label of what a model made.
+const madeByAI = () => node("span", { className: "omni-made", textContent: "Made by AI",
+  title: "A model made this. Its files carry signed credentials and a watermark; “Check a file” reads them" });
+
 const caption = (part, ...extra) => node("figcaption", {}, node("span", { textContent: part.caption }), ...extra);
 
 const zoom = (part) => {

@@ -83,6 +83,7 @@ const drawTurn = (turns, { turn, asked, reply, doing, done, sentence, figures = 
   const speech = reply.parts.find((part) => part.kind === "audio");
   const answered = measured ? `answered after ${measured.toFixed(2)} s` : "";
   footer.replaceChildren(...[
+    reply.parts.length && madeByAI(),
     reply.stopped && node("span", { className: "omni-stopped", textContent: "Interrupted" }),
     sentence && node("span", { className: "omni-failed", textContent: sentence }),
     !done && node("span", { className: "omni-doing", textContent: doing }),

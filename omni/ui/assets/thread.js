@@ -31,9 +31,6 @@ const versions = ({ version, versions }, index) => {
     go("Next version", "›", version + 1));
 };
 
-const label = (message) => message.role === "assistant" && node("span", { className: "omni-made", textContent: "Made by AI",
-  title: "A model made this. Its files carry signed credentials and a watermark; “Check a file” reads them" });
-
 const actions = (article, message, index, last) => {
   const made = message.versions ? [versions(message, index)] : [];
   if (message.stopped) made.push(node("span", { className: "omni-stopped", textContent: "Stopped" }));
@@ -60,7 +57,7 @@ const drawMessage = (message, index, { busy, last }) => {
   if (article.dataset.actions !== key) {
     article.dataset.actions = key;
     article.querySelector("footer").replaceChildren(
-      ...[label(message), ...(busy ? [] : actions(article, message, index, last))].filter(Boolean));
+      ...[message.role === "assistant" && madeByAI(), ...(busy ? [] : actions(article, message, index, last))].filter(Boolean));
   }
 };
 
