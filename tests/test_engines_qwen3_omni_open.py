@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
@@ -11,7 +12,7 @@ from omni_tiny import asked
 from safetensors.torch import load_file, save_file
 
 from omni.engine import Wish
-from omni.engines import open_engine, qwen3_omni
+from omni.engines import open_engine, qwen3_omni_opening
 from omni.engines.qwen3_omni import Qwen3OmniEngine
 from omni.errors import OmniError
 from omni.events import SpeechChunk
@@ -110,19 +111,33 @@ def test_it_reports_how_far_it_is(tiny_omni, tmp_path):
 
 def test_all_memory_is_what_the_device_has(tiny_omni, slabs, monkeypatch):
     """Without a plan the process would be killed when the experts come."""
-    config = qwen3_omni.config_of(tiny_omni)
-    whole = qwen3_omni.room_for(config, "all", torch.device("cpu"))
+    config = qwen3_omni_opening.config_of(tiny_omni)
+    whole = qwen3_omni_opening.room_for(config, "all", torch.device("cpu"))
     assert whole.experts_bytes is None
     assert whole.context_tokens == config.thinker_config.text_config.max_position_embeddings
     needed = plan_for(config, 10**12, "cpu", four_bit_dense=True)
     tight = needed.fixed_bytes + needed.least_bytes + 100_000
-    monkeypatch.setattr(qwen3_omni, "available", lambda device: tight)
-    part = qwen3_omni.room_for(config, "all", torch.device("cpu"))
+    monkeypatch.setattr(qwen3_omni_opening, "available", lambda device: tight)
+    part = qwen3_omni_opening.room_for(config, "all", torch.device("cpu"))
     assert needed.least_bytes <= part.experts_bytes < needed.most_bytes
-    monkeypatch.setattr(qwen3_omni, "available", lambda device: 1000)
+    monkeypatch.setattr(qwen3_omni_opening, "available", lambda device: 1000)
     with pytest.raises(OmniError, match="would do"):
         Qwen3OmniEngine.open(str(tiny_omni), device="cpu", slabs=slabs)
 
 
 def test_there_is_memory_on_this_machine():
-    assert 10**8 < qwen3_omni.available(torch.device("cpu")) < 10**14
+    assert 10**8 < qwen3_omni_opening.available(torch.device("cpu")) < 10**14
+
+
+def test_a_download_is_told_as_it_comes(monkeypatch, tmp_path):
+    def download(*_, tqdm_class, **__):
+        """As the hub's client counts: a bar of bytes whose total grows."""
+        with tqdm_class(total=0, unit="B", file=io.StringIO()) as bar:
+            bar.total = 4_000_000_000
+            bar.update(1_500_000_000)
+        return str(tmp_path)
+
+    monkeypatch.setattr(qwen3_omni_opening, "snapshot_download", download)
+    told = []
+    assert qwen3_omni_opening.fetch("some/model", "", told.append) == tmp_path
+    assert [one.doing for one in told] == ["Fetching the checkpoint, 1.5 GB so far"]

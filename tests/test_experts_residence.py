@@ -72,6 +72,15 @@ def test_a_budget_is_dealt_by_size_and_by_shares_where_they_are_given(experts):
     assert slots(experts) == [12, 4]
 
 
+def test_a_talker_comes_first(experts):
+    """It makes several frames for each token that a thinker writes."""
+    other = POOLS[1].shape.record_bytes
+    experts.resize(experts.least_bytes + other + 100)
+    assert slots(experts) == [2, 3]
+    experts.resize(experts.least_bytes + 2 * other + 2 * POOLS[0].shape.record_bytes + 100)
+    assert slots(experts) == [4, 4]
+
+
 def test_a_budget_that_is_too_small_is_a_sentence_and_changes_nothing(experts):
     experts.resize(experts.least_bytes + 1000)
     before = slots(experts)

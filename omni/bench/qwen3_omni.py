@@ -30,7 +30,8 @@ from omni.bench.peers.ours import bring
 from omni.bench.peers.steps import memory
 from omni.conversation import Conversation, Message, Text
 from omni.engine import Wish
-from omni.engines.qwen3_omni import Qwen3OmniEngine, config_of
+from omni.engines.qwen3_omni import Qwen3OmniEngine
+from omni.engines.qwen3_omni_opening import config_of
 from omni.engines.qwen3_omni_reading import Reading
 from omni.events import Event, Progress, SpeechChunk, TextDelta
 from omni.experts import loading

@@ -6,9 +6,7 @@ talker, such as Qwen3-Omni-Thinking, answers in words alone; its thoughts stand 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from transformers import AutoConfig, PreTrainedConfig, Qwen3OmniMoeConfig, Qwen3OmniMoeForConditionalGeneration
+from transformers import Qwen3OmniMoeForConditionalGeneration
 
 from omni.conversation import Audio, Conversation
 from omni.engine import Capabilities, Wish
-from omni.engines.borrowed import lent_bytes
 from omni.engines.inspection import Inspection
 from omni.engines.qwen3_omni_inside import Routes, card_of
+from omni.engines.qwen3_omni_opening import REPOSITORY, config_of, fetch, first_line, room_for, told
 from omni.engines.qwen3_omni_reading import Reader, Reading
 from omni.engines.sampling import Chooser, Sampling
 from omni.engines.talker import MOST_FRAMES, Prompt, Speech, Talker
@@ -33,17 +30,11 @@ from omni.engines.vocoder import RATE
 from omni.errors import OmniError
 from omni.events import Event, Finished, Progress, SpeechChunk, TextDelta
 from omni.experts import loading
-from omni.experts.cache import BudgetError
-from omni.experts.conversion import terminal_progress
-from omni.experts.plan import parse_memory, plan_with, take_inventory
 from omni.experts.residence import Experts
 from omni.experts.slab import SlabError
 
 log = logging.getLogger(__name__)
 
-REPOSITORY = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
-REVISION = "26291f793822fb6be9555850f06dfe95f2d7e695"
-FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 TOP_K, TOP_P = 20, 0.8  # what the authors advise; temperature is the user's
 LEAST_REPLY = 64  # tokens that must be left of the context
 MEDIA_SHARE = 0.75  # of the context
@@ -95,16 +86,16 @@ class Qwen3OmniEngine:
         started = time.perf_counter()
         try:
             report(Progress("Fetching the checkpoint"))
-            folder = fetch(model, revision)
+            folder = fetch(model, revision, report)
             report(Progress("Loading the model"))
             config = config_of(folder)
             room = room_for(config, memory, where)
             reader = Reader(folder, int(room.context_tokens * MEDIA_SHARE), system)
             loaded = loading.load_model(
-                folder, room.experts_bytes, where, dtype, slabs, room.four_bit_dense, progress=_told(report)
+                folder, room.experts_bytes, where, dtype, slabs, room.four_bit_dense, progress=told(report)
             )
         except (SlabError, ValueError, OSError) as error:  # each of them has a sentence
-            raise OmniError(f"Qwen3-Omni cannot start: {_first_line(error)}.") from error
+            raise OmniError(f"Qwen3-Omni cannot start: {first_line(error)}.") from error
         log.info(
             "%s loaded on %s in %.1f s; %s", model, where, time.perf_counter() - started, loaded.experts.describe()
         )
@@ -254,87 +245,6 @@ class Words:
 
     def _text(self) -> str:
         return self.start + self.tokenizer.decode(self.tokens, skip_special_tokens=True) if self.tokens else ""
-
-
-@dataclass(frozen=True)
-class Room:
-    """What a memory is dealt to: ``experts_bytes`` of None is all of them."""
-
-    experts_bytes: int | None
-    four_bit_dense: bool
-    context_tokens: int
-
-
-def room_for(config: PreTrainedConfig, memory: str, device: torch.device) -> Room:
-    """Deal "12GB", or "all" that the device has now. On a CPU, where the bytes of a token are its time, the dense part
-    is in 4 bits too; on a card it is where there is no room otherwise.
-
-    Raises ValueError (BudgetError, with the number that would do) where it is too little or no amount.
-    """
-    inventory = take_inventory(config, device.type)
-    longest = config.thinker_config.text_config.max_position_embeddings
-    amount = available(device) if memory == "all" else parse_memory(memory)
-    packed = device.type == "cpu"
-    if memory == "all":  # everything at its longest, if that goes
-        with contextlib.suppress(BudgetError):
-            plan = plan_with(inventory, amount, longest, packed)
-            if plan.experts_bytes >= plan.most_bytes:
-                return Room(None, packed, longest)
-    for four_bit_dense in (packed, True):
-        try:
-            plan = plan_with(inventory, amount, None, four_bit_dense)
-        except BudgetError:
-            if four_bit_dense:
-                raise
-            continue
-        return Room(min(plan.experts_bytes, plan.most_bytes), plan.four_bit_dense, plan.context_tokens)
-    raise AssertionError("the dense part in 4 bits was tried")
-
-
-def available(device: torch.device) -> int:
-    """Bytes of memory that can be taken on ``device`` now."""
-    if device.type == "cuda":
-        return lent_bytes() or torch.cuda.mem_get_info(device)[0]
-    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ()
-    told = next((line.split()[1] for line in lines if line.startswith("MemAvailable")), None)
-    return int(told) * 1024 if told else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def fetch(model: str, revision: str) -> Path:
-    """The folder of a checkpoint, from the hub where it is no folder. Raises OmniError."""
-    if Path(model).is_dir():
-        return Path(model)
-    try:
-        revision = revision or (REVISION if model == REPOSITORY else None)
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
-    except (OSError, ValueError) as error:
-        raise OmniError(f"{model} is no folder, and the hub does not give it: {_first_line(error)}.") from error
-
-
-def config_of(folder: Path) -> Qwen3OmniMoeConfig:
-    """Raises OSError or ValueError where the folder holds another model, or none."""
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"there is no config.json in {folder}")
-    config = AutoConfig.from_pretrained(folder)
-    if not isinstance(config, Qwen3OmniMoeConfig):
-        raise ValueError(f"{folder} holds a model of the kind {config.model_type}, and this engine runs Qwen3-Omni")
-    return config
-
-
-def _told(report: Callable[[Progress], None]) -> Callable[[int, int], None]:
-    """Follows a conversion in the terminal and in the page."""
-    bar = terminal_progress()
-
-    def show(done: int, total: int) -> None:
-        bar(done, total)
-        writing = Progress("Writing the experts in 4 bits, once", done / total)
-        report(writing if done < total else Progress("Loading the model"))
-
-    return show
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def _step(speech: Speech, tally: Tally, routes: Routes) -> Iterator[Event]:

@@ -27,7 +27,7 @@ from omni.experts.kernels import Kernel, Unpacked, best_kernel
 from omni.experts.linear import TOWERS, worth_packing
 from omni.experts.loading import pools_of, skeleton, top_k_of
 from omni.experts.record import LoneMatrix
-from omni.experts.residence import dealt_out
+from omni.experts.residence import dealt_out, wanted
 from omni.experts.slab import Pool
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -316,7 +316,7 @@ def plan_with(
     plan = _empty(inventory, memory, tokens, four_bit_dense)
     if memory < plan.needed_bytes:
         raise BudgetError(_refusal(plan, _empty(inventory, memory, tokens, True)))
-    dealt = dealt_out(plan.experts_bytes, [held.most_bytes for held in plan.pools], plan.pools)
+    dealt = dealt_out(plan.experts_bytes, wanted(plan.pools), plan.pools)
     pools = [replace(held, dealt=amount) for held, amount in zip(plan.pools, dealt, strict=True)]
     return replace(plan, pools=tuple(pools))
 

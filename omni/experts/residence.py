@@ -23,6 +23,8 @@ from omni.experts.slab import Pool, Slab
 from omni.experts.staging import Ring
 from omni.experts.stats import Counts, PoolStats, RoutingLog
 
+FIRST = 1000  # times the weight of the others: as good as before them
+
 
 @dataclass(eq=False)
 class HeldPool:
@@ -103,12 +105,12 @@ class Experts:
     def resize(self, budget: int, shares: Mapping[str, float] | None = None) -> None:
         """Let the caches take at most ``budget`` bytes from now on, also while the model runs.
 
-        ``shares`` says how it is dealt, by pool name, in any unit; without it by the size of the pools. Raises
+        ``shares`` says how it is dealt, by pool name, in any unit; without it as ``wanted`` has it. Raises
         BudgetError, and changes nothing, where a pool could not hold the experts that one token needs in one layer.
         """
         if budget < self.least_bytes:
             raise too_little(budget, self.least_bytes)
-        weights = [shares[held.pool.name] if shares else held.most_bytes for held in self.pools]
+        weights = [shares[held.pool.name] for held in self.pools] if shares else wanted(self.pools)
         dealt = dealt_out(budget, weights, self.pools)
         order = sorted(range(len(dealt)), key=lambda i: dealt[i] - self.pools[i].budget)
         for index in order:  # who shrinks goes first, so that together they never take more than the budget
@@ -211,6 +213,14 @@ def _deal(caches: Sequence[SlotCache], budget: int | None) -> None:
     for cache in caches:
         least = max(cache.least, READERS)  # each reader of the tier above holds one
         cache.resize(max(least, int(share * cache.most)) * cache.slot_bytes)
+
+
+def wanted(pools: Sequence[HeldPool]) -> list[float]:
+    """How pools share a budget: by their size, but a talker first, which makes several frames for a token of text.
+
+    A byte of its experts saves about three times the reading that one of a thinker's does.
+    """
+    return [held.most_bytes * (FIRST if held.pool.name == "talker" else 1) for held in pools]
 
 
 def dealt_out(budget: int, weights: Sequence[float], pools: Sequence[HeldPool]) -> list[int]:

@@ -42,7 +42,7 @@ SUGGESTIONS = (
     Suggestion("", "speech", ("cat.png", "question.wav"), ("image", "audio"), "ask about a picture by voice"),
     Suggestion("how many apples are there?", "text", ("apples.png",), ("image",)),
     Suggestion("draw two fish on blue", "image"),
-    Suggestion("what is three plus four?", "text"),
+    Suggestion("who are you?", "text"),
     Suggestion("", "image", ("request.wav",), ("audio",), "ask for a picture by voice"),
     Suggestion("make a clip of a star that spins", "video"),
 )
