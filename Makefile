@@ -1,4 +1,4 @@
-# make run | test | lint | train | exam | bench | bench-experts | bench-real | figures | gpu
+# make run | test | lint | train | exam | bench | bench-live | bench-experts | bench-real | figures | gpu
 # Everything happens in .venv, which is made once and refreshed when a requirements file changes.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := 2.13.0
 
-.PHONY: run test lint browser train exam bench bench-experts figures bench-real gpu
+.PHONY: run test lint browser train exam bench bench-live bench-experts figures bench-real gpu
 
 run: $(VENV)/run.stamp
 	$(PY) app.py $(ARGS)
@@ -33,6 +33,9 @@ exam: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(PY) -m omni.bench $(ARGS)
+
+bench-live: $(VENV)/test.stamp browser
+	$(PY) -m omni.bench.live $(ARGS)
 
 bench-experts: $(VENV)/bench.stamp
 	$(PY) -m omni.bench.policies

@@ -19,7 +19,7 @@ def main() -> None:
     from omni.engines import open_engine  # the settings are checked before the slow imports
     from omni.engines.borrowed import Borrowing
     from omni.errors import OmniError
-    from omni.ui.page import build_page, launch_options
+    from omni.ui.page import build_page
     from omni.ui.waiting import WaitingPage
 
     try:
@@ -28,7 +28,7 @@ def main() -> None:
     except OmniError as error:
         sys.exit(str(error))
     try:
-        page.launch(**launch_options(settings))
+        page.launch()
     finally:
         forget(settings)
 

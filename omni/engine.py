@@ -27,6 +27,7 @@ class Wish:
     seed: int | None = None  # None draws one
     max_tokens: int = 1200
     telemetry: bool = False  # Telemetry among the events
+    aloud: bool = False  # as asked, and what is said is spoken, whatever else the model makes
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Capabilities:
     voices: tuple[str, ...]
     context_tokens: int
     about: str  # one or two sentences for the page
+    frames: int = 1  # pictures that one live turn may carry
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Settings:
         among=("auto", "everyone", "nobody"),
     )
     queue_size: int = setting(16, "how many requests may wait for the model", least=1, most=1000)
+    live_minutes: int = setting(10, "how long a live conversation may last, in minutes", least=1, most=240)
     max_upload_mb: int = setting(50, "largest file that a visitor may upload, in megabytes", least=1, most=2000)
     log_level: str = setting("info", "how much goes to the log", among=("debug", "info", "warning", "error"))
 

@@ -2,7 +2,7 @@
 
 The words of the question choose the reply: "slow" (words and speech until it is stopped), "long" (words), "fail",
 "break", "speak", "draw", "film", "everything"; anything else is repeated. Where the question carries media, their
-measures are told.
+measures are told. The voice "hoarse" fails after a few words.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class FakeEngine:
     capabilities = Capabilities(
         inputs=frozenset({"text", "image", "audio", "video"}),
         outputs=frozenset({"text", "speech", "image", "video"}),
-        voices=("alto", "bass"),
+        voices=("alto", "bass", "hoarse"),
         context_tokens=4096,
         about="A scripted engine for tests of the page: it repeats, hums, paints squares and films them.",
+        frames=2,
     )
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ class FakeEngine:
             self.running -= 1
 
     def _script(self, text: str, parts: tuple[Part, ...], wish: Wish) -> Iterator[Event]:
-        if "fail" in text:
+        if "fail" in text or wish.voice == "hoarse":
             yield TextDelta("I was about to ")
             raise OmniError("The model ran out of memory; try a shorter message.")
         if "break" in text:
@@ -83,7 +84,7 @@ class FakeEngine:
             yield from interleaved(3000)
         if "long" in text:
             yield from words("and so on " * 200)
-        if everything or "speak" in text or "speech" in asked:
+        if everything or "speak" in text or "speech" in asked or wish.aloud:
             yield from hum(2.0)
         if everything or "draw" in text or "image" in asked:
             yield from picture()

@@ -19,9 +19,9 @@ def main(engine: str, port: str, root: str) -> None:
     settings = Settings(engine=engine, port=int(port), root=Path(root))
     prepare(settings)
 
-    from omni.ui.page import build_page, launch_options
+    from omni.ui.page import build_page
 
-    build_page(opened(settings), settings).launch(**launch_options(settings))
+    build_page(opened(settings), settings).launch()
 
 
 def opened(settings: Settings) -> Engine:

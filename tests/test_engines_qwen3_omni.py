@@ -138,6 +138,11 @@ def test_speech_begins_before_the_twelfth_word_token(engine, omni_samples):
     assert events[-1].usage.first_speech < events[-1].usage.seconds
 
 
+def test_a_written_question_can_be_answered_aloud(engine, omni_samples):
+    events = engine.reply(asked(omni_samples, ("Hello",)), Wish(aloud=True, max_tokens=3, **GREEDY))
+    assert any(isinstance(event, SpeechChunk) for event in events)
+
+
 def test_a_written_reply_runs_no_step_of_the_talker(engine, omni_samples, monkeypatch):
     monkeypatch.setattr(engine.model.talker.model, "forward", None)
     assert told(engine.reply(asked(omni_samples, ("Hello",)), Wish(WORDS, max_tokens=3, **GREEDY)))

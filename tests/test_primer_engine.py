@@ -171,3 +171,5 @@ def test_what_is_wished_for_is_what_the_grammar_allows():
     assert plan.voice == "ben"
     assert plan.must_make == (vocabulary.IMAGE, vocabulary.FILM)
     assert plan_of(Wish(seed=1)).spoken is None
+    aloud = plan_of(Wish(seed=1, aloud=True))
+    assert aloud.spoken and vocabulary.IMAGE in aloud.may_make and not aloud.must_make

@@ -223,7 +223,7 @@ def plan_of(wish: Wish) -> Plan:
     voice = wish.voice if wish.voice in vocabulary.SPEAKERS else None
     common = {"voice": voice, "temperature": wish.temperature, "seed": seed, "max_tokens": wish.max_tokens}
     if wish.outputs is None:
-        return Plan(**common)
+        return Plan(spoken=wish.aloud or None, **common)
     marks = {"image": vocabulary.IMAGE, "video": vocabulary.FILM}
     made = tuple(mark for name, mark in marks.items() if name in wish.outputs)
     sound = frozenset({vocabulary.AUDIO}) if "speech" in wish.outputs else frozenset()

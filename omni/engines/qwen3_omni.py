@@ -61,6 +61,7 @@ class Qwen3OmniEngine:
             about="Qwen3-Omni reads, sees, hears and watches, and answers in words"
             + (" and in speech, which begins while it still writes" if talks else ", thinking first")
             + ". It makes no pictures or clips yet.",
+            frames=8,
         )
         self.inside = Inspection(experts, card_of(model, experts, context_tokens))
 
@@ -132,7 +133,8 @@ class Qwen3OmniEngine:
         if wish.voice is not None and able.voices and wish.voice not in able.voices:
             raise OmniError(f"There is no voice {wish.voice!r}; choose one of {', '.join(able.voices)}.")
         spoken_to = any(isinstance(part, Audio) for part in conversation.messages[-1].parts)
-        speaks = "speech" in (able.outputs if wish.outputs is None and spoken_to else wish.outputs or ())
+        as_asked = able.outputs if wish.aloud or spoken_to else ()
+        speaks = "speech" in (as_asked if wish.outputs is None else wish.outputs)
         seed = wish.seed if wish.seed is not None else secrets.randbelow(2**31)
         voice = wish.voice or next(iter(able.voices), None)
         return Turn(voice if speaks else None, wish.temperature, seed, wish.max_tokens, wish.telemetry)

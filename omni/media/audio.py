@@ -82,7 +82,7 @@ def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None], np.float32), format="flt", layout="mono")
     frame.rate = rate
     pieces = [piece.to_ndarray().reshape(-1) for piece in (*resampler.resample(frame), *resampler.resample(None))]
-    return fit(np.concatenate(pieces), round(len(samples) * new_rate / rate))
+    return fit(np.concatenate([np.zeros(0, np.float32), *pieces]), round(len(samples) * new_rate / rate))
 
 
 def fit(samples: np.ndarray, count: int) -> np.ndarray:

@@ -34,12 +34,13 @@ def build_chat(engine: Engine, root: Path, fresh: gr.Button, inside: InsideTab) 
             thread = element(
                 "thread",
                 thread_value(None),
+                uses=("parts",),
                 suggestions=suggestion_values(actions.suggestions),
                 about=engine.capabilities.about,
             )
         with gr.Row(elem_id="omni-line"):
             line = element("status", status.quiet())
-            player = element("player", SILENT)
+            player = element("player", SILENT, uses=("voice",))
         composer = build_composer(engine.capabilities)
     screen = [here, laid, thread, player, composer.tray, composer.words, line, asked, inside.tokens, inside.turn]
     _wire(actions, composer, screen, fresh)

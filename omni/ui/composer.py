@@ -64,7 +64,8 @@ def build_composer(capabilities: Capabilities) -> Composer:
             elem_id="omni-words",
         )
         with gr.Row(elem_id="omni-bar"):
-            element("tools", "", takes=takes, seconds={"audio": LIMITS.sound_seconds, "video": LIMITS.clip_seconds})
+            longest = {"audio": LIMITS.sound_seconds, "video": LIMITS.clip_seconds}
+            element("tools", "", uses=("devices",), takes=takes, seconds=longest)
             wanted = gr.CheckboxGroup(
                 [("As asked", AS_ASKED), *outputs],
                 value=[AS_ASKED],

@@ -14,12 +14,16 @@ import gradio as gr
 ASSETS = Path(__file__).parent / "assets"
 
 
-def element(name: str, value: Any, **props: Any) -> gr.HTML:
-    """The element drawn by ``assets/<name>.js``, which finds its root in ``element.firstElementChild``."""
+def element(name: str, value: Any, *, uses: tuple[str, ...] = (), **props: Any) -> gr.HTML:
+    """The element drawn by ``assets/<name>.js``, which finds its root in ``element.firstElementChild``.
+
+    ``uses`` names scripts in ``assets/`` that several elements share; they come in front of its own.
+    """
+    scripts = [(ASSETS / f"{script}.js").read_text() for script in ("common", *uses, name)]
     return gr.HTML(
         value,
         html_template=f'<div class="omni-{name}"></div>',
-        js_on_load=(ASSETS / "common.js").read_text() + (ASSETS / f"{name}.js").read_text(),
+        js_on_load="".join(scripts),
         apply_default_css=False,
         elem_id=f"omni-{name}",
         **props,

@@ -47,8 +47,10 @@ class OneAtATime:
         self._ended: deque[str] = deque(maxlen=REMEMBERED)
 
     @contextmanager
-    def replying(self, name: str, reply: Callable[[], Generator[Event]]) -> Iterator[Iterator[list[Event]]]:
-        """Start ``reply``; its events come in batches, an empty one as a sign of life.
+    def replying(
+        self, name: str, reply: Callable[[], Generator[Event]], pause: float = PAUSE
+    ) -> Iterator[Iterator[list[Event]]]:
+        """Start ``reply``; its events come in batches ``pause`` seconds apart, an empty one as a sign of life.
 
         Leaving the context returns at once and closes the engine's generator as soon as its present step ends; the
         next reply waits for that. Errors of the engine are raised by the batches. A reply whose end came before its
@@ -61,7 +63,7 @@ class OneAtATime:
         context = contextvars.copy_context()  # the request of the visitor, which a GPU lease is bound to
         threading.Thread(target=context.run, args=(self._speak, reply, running), name="reply", daemon=True).start()
         try:
-            yield _batches(running.arrived)
+            yield _batches(running.arrived, pause)
         finally:
             running.end()
             del self._running[name]
@@ -93,7 +95,7 @@ class OneAtATime:
             running.arrived.put(None)
 
 
-def _batches(arrived: queue.SimpleQueue) -> Iterator[list[Event]]:
+def _batches(arrived: queue.SimpleQueue, pause: float) -> Iterator[list[Event]]:
     last = 0.0
     while True:
         try:
@@ -101,7 +103,7 @@ def _batches(arrived: queue.SimpleQueue) -> Iterator[list[Event]]:
         except queue.Empty:
             yield []
             continue
-        time.sleep(max(0.0, last + PAUSE - time.monotonic()))
+        time.sleep(max(0.0, last + pause - time.monotonic()))
         while not arrived.empty():
             items.append(arrived.get())
         last = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -14,19 +15,34 @@ from omni.ui.element import ASSETS
 from omni.ui.inside import build_inside, make_inside
 from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
+from omni.ui.talks import Talks
 from omni.ui.theme import THEME
 
+STYLES = ("page.css", "live.css", "inside.css")
 UPLOADS_LAST = (3600, 3600)  # seconds: how often uploads are looked through, how old they may become
 
 
-def build_page(engine: Engine, settings: Settings) -> gr.Blocks:
-    """The page for one engine, ready to be launched with ``launch_options``."""
+@dataclass(frozen=True)
+class Page:
+    """The page for one engine, and the line of its live tab."""
+
+    blocks: gr.Blocks
+    talks: Talks
+    settings: Settings
+
+    def launch(self) -> None:
+        """Serve until the process is ended."""
+        self.blocks.launch(**launch_options(self.settings), app_kwargs={"routes": [self.talks.route]})
+
+
+def build_page(engine: Engine, settings: Settings) -> Page:
+    """Lay out every tab on one engine."""
     root = (settings.root / "conversations").resolve()
     root.mkdir(parents=True, exist_ok=True)
     gr.set_static_paths([root, EXAMPLES])  # served as they are, without a copy; folder names cannot be guessed
     with gr.Blocks(
         title="Omni Playground", fill_width=True, analytics_enabled=False, delete_cache=UPLOADS_LAST
-    ) as page:
+    ) as blocks:
         with gr.Row(elem_id="omni-header"):
             gr.HTML(f"<b>Omni Playground</b><span>{engine.name}</span>", elem_id="omni-title", apply_default_css=False)
             fresh = gr.Button("New chat", size="sm", elem_id="omni-fresh", min_width=0)
@@ -35,11 +51,12 @@ def build_page(engine: Engine, settings: Settings) -> gr.Blocks:
             with tab("Chat"):
                 actions = build_chat(engine, root, fresh, inside)
             with tab("Live"):
-                build_live()
+                build_live(engine.capabilities)
             with tab("Inside") as chosen:
                 build_inside(engine, settings, inside, chosen, LIGHT)
         build_api(actions)
-    return page.queue(max_size=settings.queue_size, default_concurrency_limit=1)
+    talks = Talks(engine, actions.model, root, settings.live_minutes)
+    return Page(blocks.queue(max_size=settings.queue_size, default_concurrency_limit=1), talks, settings)
 
 
 def tab(label: str) -> gr.Tab:
@@ -50,13 +67,14 @@ def tab(label: str) -> gr.Tab:
 
 def launch_options(settings: Settings) -> dict[str, Any]:
     """What ``launch`` has to be told for the page to look and behave as meant."""
+    styles = "".join((ASSETS / name).read_text() for name in STYLES)
     return {
         "server_name": settings.host,
         "server_port": settings.port,
         "share": settings.share,
         "max_file_size": f"{settings.max_upload_mb}mb",
         "theme": THEME,
-        "head": f"<style>{styles()}</style>",  # ``css`` would be fenced into the root
+        "head": f"<style>{styles}</style>",  # ``css`` would be fenced into the root
         "footer_links": ["api"],  # hidden, but the sidebar opens it
         "show_error": False,
         "run_history": False,
@@ -64,8 +82,3 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "strict_cors": True,
         "ssr_mode": False,
     }
-
-
-def styles() -> str:
-    """The style sheets of the page, its own first."""
-    return "".join((ASSETS / f"{name}.css").read_text() for name in ("page", "inside"))

@@ -16,28 +16,16 @@ const hand = (files) => {
 
 const say = (sentence) => { notice.textContent = sentence; notice.hidden = !sentence; };
 
-const REASONS = {
-  NotAllowedError: (device) => `The browser does not allow the ${device}; allow it beside the address and try again.`,
-  NotFoundError: (device) => `No ${device} was found on this device; you can attach a file instead.`,
-  NotReadableError: (device) => `Another program is using the ${device}; close it there and try again.`,
-};
-
 // A stream of the device, or null after saying why there is none.
 const open = async (device, wanted) => {
   say("");
-  if (!navigator.mediaDevices?.getUserMedia) {
-    say(`Browsers open the ${device} on https pages and on localhost only; you can attach a file instead.`);
-    return null;
-  }
   try {
-    return await navigator.mediaDevices.getUserMedia(wanted);
+    return await openDevice(device, wanted, "you can attach a file instead");
   } catch (error) {
-    say((REASONS[error.name] ?? ((name) => `The ${name} could not be opened.`))(device));
+    say(error.message);
     return null;
   }
 };
-
-const stopTracks = (stream) => stream?.getTracks().forEach((track) => track.stop());
 
 const show = (...children) => {
   closing();

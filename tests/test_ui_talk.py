@@ -1,0 +1,285 @@
+"""A live conversation: turns, what was seen, interruptions, failures; on the scripted engine, without a browser."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine
+from media_files import jpeg_bytes, photo
+from speaking import frames, silence, spoken
+
+from omni.conversation import Audio, Image
+from omni.events import Finished, SpeechChunk, TextDelta, Usage
+from omni.ui.listening import RATE
+from omni.ui.pacing import OneAtATime
+from omni.ui.talk import NOTHING_SAID, TIME_IS_UP, Speech, Talk, spread
+
+
+@dataclass
+class Scene:
+    """A talk, what it told, and the microphone of the one who talks."""
+
+    talk: Talk
+    told: list = field(default_factory=list)
+
+    def say(self, *pieces: np.ndarray, place: int | None = None) -> None:
+        for frame in frames(*pieces):
+            self.talk.hear((frame * 32767).astype("<i2").tobytes(), place)
+
+    def kinds(self, kind: str) -> list[dict]:
+        return [one for one in self.told if isinstance(one, dict) and one["kind"] == kind]
+
+    def states(self) -> list[str]:
+        return [one["state"] for one in self.kinds("state")]
+
+    def speech(self) -> list[Speech]:
+        return [one for one in self.told if isinstance(one, Speech)]
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Wait for what the reply's thread does; a test's own limit ends a wait in vain."""
+        async with asyncio.timeout(20):
+            while not true():
+                await asyncio.sleep(0.01)
+
+    async def answered(self) -> None:
+        await self.talk.turn.task
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable:
+    """Runs a scene with a started talk."""
+
+    def run(scene: Callable[[Scene], Awaitable[None]], engine: object | None = None) -> Scene:
+        async def main() -> Scene:
+            told: list = []
+            talk = Talk(engine or FakeEngine(), OneAtATime(), tmp_path, told.append)
+            here = Scene(talk, told)
+            talk.choose()
+            talk.start(60)
+            await scene(here)
+            await talk.leave()
+            return here
+
+        with ThreadPoolExecutor(1) as alone:  # the browser tests leave a loop running in this thread
+            return alone.submit(asyncio.run, main()).result()
+
+    return run
+
+
+TURN = (silence(0.3), spoken("question"), silence(0.7))
+
+
+def test_what_is_said_is_answered_aloud(play: Callable):
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.answered()
+        asked, reply = here.talk.here.conversation.messages
+        (sound,) = asked.parts
+        assert isinstance(sound, Audio) and sound.transcript == "a hum"
+        assert "a sound of" in reply.text
+
+    here = play(scene)
+    assert here.states()[:4] == ["idle", "listening", "hearing", "thinking"]
+    samples = np.concatenate([one.chunk.samples for one in here.speech()])
+    assert len(samples) / RATE == pytest.approx(2.0)
+    last = here.kinds("turn")[-1]
+    assert last["done"] and last["figures"] and last["asked"]["parts"][0]["caption"] == "a hum"
+
+
+def test_the_end_of_the_speech_is_told_in_frames_of_the_microphone(play: Callable):
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.answered()
+
+    (thinking,) = (one for one in play(scene).kinds("state") if one.get("turn"))
+    assert thinking["last"] * 512 / RATE == pytest.approx(0.3 + 1.0, abs=0.15)
+
+
+def test_pictures_of_a_turn_reach_the_engine_and_no_more_than_it_takes(play: Callable):
+    async def scene(here: Scene) -> None:
+        here.talk.see(jpeg_bytes(photo()))  # nobody speaks yet
+        assert not here.talk.looking
+        here.say(silence(0.3), spoken("question"))
+        for _ in range(3):
+            here.talk.see(jpeg_bytes(photo(1200, 900)))
+            await asyncio.wait(here.talk.looking)
+        here.say(silence(0.7))
+        await here.answered()
+        first, second, sound = here.talk.here.conversation.messages[0].parts
+        assert isinstance(first, Image) and (second.width, second.height) == (512, 384) and isinstance(sound, Audio)
+        assert len(list(here.talk.here.folder.glob("*.png"))) == 2
+
+    play(scene)
+
+
+def test_what_is_no_picture_is_refused_in_a_sentence(play: Callable):
+    async def scene(here: Scene) -> None:
+        here.say(silence(0.3), spoken("question"))
+        here.talk.see(b"<svg/>")
+        here.say(silence(0.7))
+        await here.answered()
+        assert len(here.talk.here.conversation.messages) == 2
+
+    assert play(scene).kinds("problem")[0]["sentence"].endswith(".")
+
+
+def test_speech_over_a_reply_ends_it_and_is_the_next_turn(play: Callable):
+    engine = FakeEngine()
+
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.until(lambda: len(here.speech()) > 3)
+        first = here.talk.turn
+        here.say(spoken("request"), place=3000)
+        assert here.kinds("silence") and here.states()[-1] == "hearing"
+        told = len(here.speech())
+        await first.task
+        await here.until(lambda: engine.closed == 1)
+        assert len(here.speech()) == told
+        here.say(silence(0.7))
+        await here.answered()
+        _, cut, _, whole = here.talk.here.conversation.messages
+        assert next(part for part in cut.parts if isinstance(part, Audio)).seconds == pytest.approx(3000 / RATE)
+        assert next(part for part in whole.parts if isinstance(part, Audio)).seconds == pytest.approx(2.0)
+        assert here.talk.here.stopped == {1}
+
+    play(scene, engine)
+
+
+def test_speech_over_a_reply_that_is_made_but_still_sounds_silences_it(play: Callable):
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.answered()
+        here.say(spoken("request"), place=3000)
+        assert len(here.kinds("silence")) == 1 and here.kinds("stopped") == [{"kind": "stopped", "turn": 1}]
+
+    play(scene)
+
+
+def test_whoever_goes_on_speaking_had_not_finished(play: Callable):
+    """The reply has said nothing yet: the two pieces are one turn."""
+    model = OneAtATime()
+
+    async def scene(here: Scene) -> None:
+        here.talk.model = model
+        with model._model:  # somebody else's reply
+            here.say(*TURN)
+            await here.until(lambda: "waiting" in here.states())
+            here.say(spoken("request"), silence(0.7))
+        await here.answered()
+        (sound,) = here.talk.here.conversation.messages[0].parts
+        assert sound.seconds > 2.2
+        assert len(here.talk.here.conversation.messages) == 2
+
+    here = play(scene)
+    assert here.kinds("withdrawn") == [{"kind": "withdrawn", "turn": 1}]
+
+
+def test_a_noise_after_the_turn_does_not_lose_it(play: Callable):
+    model = OneAtATime()
+
+    async def scene(here: Scene) -> None:
+        here.talk.model = model
+        with model._model:
+            here.say(*TURN)
+            await here.until(lambda: "waiting" in here.states())
+            here.talk.press()
+            here.talk.release()
+        await here.answered()
+        assert len(here.talk.here.conversation.messages) == 2
+
+    play(scene)
+
+
+@pytest.mark.parametrize("voice", ["hoarse", None])
+def test_a_failure_is_a_sentence_and_the_talk_goes_on(play: Callable, voice: str | None):
+    class Silent(FakeEngine):
+        def reply(self, conversation, wish):
+            yield Finished(Usage())
+
+    async def scene(here: Scene) -> None:
+        here.talk.choose(voice=voice)
+        here.say(*TURN)
+        await here.answered()
+        assert here.talk.here.conversation.messages == () and here.talk.here.turn is None
+        here.talk.engine = FakeEngine()
+        here.talk.choose(voice="alto")
+        here.say(*TURN)
+        await here.answered()
+        assert len(here.talk.here.conversation.messages) == 2
+
+    sentence = next(one["sentence"] for one in play(scene, None if voice else Silent()).kinds("turn") if one["done"])
+    assert sentence == ("The model ran out of memory; try a shorter message." if voice else NOTHING_SAID)
+
+
+def test_stop_ends_the_reply_and_nothing_more_is_heard(play: Callable):
+    engine = FakeEngine()
+
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.until(here.speech)
+        here.talk.stop()
+        await here.answered()
+        await here.until(lambda: not engine.running)
+        assert engine.closed == 1 and here.states()[-1] == "idle"
+        here.say(*TURN)
+        assert here.talk.turns == 1
+
+    play(scene, engine)
+
+
+def test_time_is_limited(play: Callable):
+    async def scene(here: Scene) -> None:
+        here.talk.start(0.0)
+        await here.until(lambda: here.kinds("over"))
+        assert not here.talk.running
+
+    assert play(scene).kinds("over") == [{"kind": "over", "sentence": TIME_IS_UP}]
+
+
+def test_a_new_conversation_forgets_files_and_words(play: Callable):
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.until(here.speech)
+        before = here.talk.here.folder
+        here.talk.clear()  # in the middle of a reply
+        await here.until(lambda: here.kinds("cleared"))
+        assert not before.exists() and here.talk.here.conversation.messages == ()
+
+    play(scene)
+
+
+def test_leaving_deletes_everything(play: Callable, tmp_path: Path):
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.until(here.speech)
+
+    play(scene)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_pieces_of_speech_at_another_rate_are_no_trouble(play: Callable):
+    class Crumbs(FakeEngine):
+        def reply(self, conversation, wish):
+            yield TextDelta("crumbs")
+            for start in range(0, 30, 3):
+                yield SpeechChunk(np.zeros(3, np.float32), 24_000, start)
+            yield Finished(Usage())
+
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.answered()
+
+    assert len(play(scene, Crumbs()).speech()) == 10
+
+
+def test_pictures_are_spread_over_the_time():
+    assert spread(list(range(10)), 1) == [9]
+    assert spread(list(range(10)), 3)[-1] == 9
+    assert spread([1, 2], 3) == [1, 2]
