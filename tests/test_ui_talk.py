@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from speaking import frames, silence, spoken
 
 from omni.conversation import Audio, Image
 from omni.events import Finished, SpeechChunk, TextDelta, Usage
+from omni.ui import talk
 from omni.ui.listening import RATE
 from omni.ui.pacing import OneAtATime
 from omni.ui.talk import NOTHING_SAID, TIME_IS_UP, Speech, Talk, spread
@@ -58,12 +60,11 @@ def play(tmp_path: Path) -> Callable:
     def run(scene: Callable[[Scene], Awaitable[None]], engine: object | None = None) -> Scene:
         async def main() -> Scene:
             told: list = []
-            talk = Talk(engine or FakeEngine(), OneAtATime(), tmp_path, told.append)
-            here = Scene(talk, told)
-            talk.choose()
-            talk.start(60)
+            here = Scene(Talk(engine or FakeEngine(), OneAtATime(), tmp_path, told.append), told)
+            here.talk.choose()
+            here.talk.start(60)
             await scene(here)
-            await talk.leave()
+            await here.talk.leave()
             return here
 
         with ThreadPoolExecutor(1) as alone:  # the browser tests leave a loop running in this thread
@@ -114,6 +115,30 @@ def test_pictures_of_a_turn_reach_the_engine_and_no_more_than_it_takes(play: Cal
         first, second, sound = here.talk.here.conversation.messages[0].parts
         assert isinstance(first, Image) and (second.width, second.height) == (512, 384) and isinstance(sound, Audio)
         assert len(list(here.talk.here.folder.glob("*.png"))) == 2
+
+    play(scene)
+
+
+def test_a_picture_that_comes_too_late_is_in_no_turn(play: Callable, monkeypatch: pytest.MonkeyPatch):
+    go, slow = threading.Event(), talk.taken
+
+    def taken(picture: bytes, folder: Path) -> Image:
+        if picture == b"late":
+            go.wait(20)
+        return slow(jpeg_bytes(photo()), folder)
+
+    monkeypatch.setattr(talk, "taken", taken)
+
+    async def scene(here: Scene) -> None:
+        here.say(silence(0.3), spoken("question"))
+        here.talk.see(b"first")
+        await asyncio.wait(here.talk.looking)
+        here.talk.see(b"late")
+        here.say(silence(0.7))
+        await here.answered()
+        go.set()
+        await asyncio.wait(here.talk.looking)
+        assert here.talk.shown == [] and len(list(here.talk.here.folder.glob("*.png"))) == 1
 
     play(scene)
 
