@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from omni.media import read_audio
 from omni.provenance.credentials import read
 from omni.provenance.keys import Keys
 from omni.provenance.marks import watermark_of
+from omni.ui import talk
 from omni.ui.listening import RATE
 from omni.ui.pacing import OneAtATime
 from omni.ui.talk import NOTHING_SAID, TIME_IS_UP, Speech, Talk, spread
@@ -61,15 +64,15 @@ def play(tmp_path: Path, keys: Keys) -> Callable:
     def run(scene: Callable[[Scene], Awaitable[None]], engine: object | None = None) -> Scene:
         async def main() -> Scene:
             told: list = []
-            talk = Talk(engine or FakeEngine(), OneAtATime(), tmp_path, keys, told.append)
-            here = Scene(talk, told)
-            talk.choose()
-            talk.start(60)
+            here = Scene(Talk(engine or FakeEngine(), OneAtATime(), tmp_path, keys, told.append), told)
+            here.talk.choose()
+            here.talk.start(60)
             await scene(here)
-            await talk.leave()
+            await here.talk.leave()
             return here
 
-        return asyncio.run(main())
+        with ThreadPoolExecutor(1) as alone:  # the browser tests leave a loop running in this thread
+            return alone.submit(asyncio.run, main()).result()
 
     return run
 
@@ -130,6 +133,30 @@ def test_pictures_of_a_turn_reach_the_engine_and_no_more_than_it_takes(play: Cal
         first, second, sound = here.talk.here.conversation.messages[0].parts
         assert isinstance(first, Image) and (second.width, second.height) == (512, 384) and isinstance(sound, Audio)
         assert len(list(here.talk.here.folder.glob("*.png"))) == 2
+
+    play(scene)
+
+
+def test_a_picture_that_comes_too_late_is_in_no_turn(play: Callable, monkeypatch: pytest.MonkeyPatch):
+    go, slow = threading.Event(), talk.taken
+
+    def taken(picture: bytes, folder: Path) -> Image:
+        if picture == b"late":
+            go.wait(20)
+        return slow(jpeg_bytes(photo()), folder)
+
+    monkeypatch.setattr(talk, "taken", taken)
+
+    async def scene(here: Scene) -> None:
+        here.say(silence(0.3), spoken("question"))
+        here.talk.see(b"first")
+        await asyncio.wait(here.talk.looking)
+        here.talk.see(b"late")
+        here.say(silence(0.7))
+        await here.answered()
+        go.set()
+        await asyncio.wait(here.talk.looking)
+        assert here.talk.shown == [] and len(list(here.talk.here.folder.glob("*.png"))) == 1
 
     play(scene)
 

@@ -14,22 +14,27 @@ from omni.ui.listening import FRAME, RATE
 
 WINDOW = 8 * FRAME  # samples of the microphone that are looked for
 BACK, AHEAD = int(0.8 * RATE), int(0.15 * RATE)  # how far from the reported place the echo may lie
+LINGERS = int(0.6 * RATE)  # samples of the microphone in which an echo may still come after the voice has ended
 BEFORE = BACK + WINDOW  # samples of silence in front of every reply
 OWN = 0.1  # share of the microphone's energy; another voice explains 0.03 at most, an echo in a room 0.15 or more
 QUIET = 1e-6  # mean power of differences below which there is nothing to compare
 
 
 class Echo:
-    """Compares a reply with the microphone. State: the reply so far at RATE, and the microphone's last WINDOW."""
+    """Compares a reply with the microphone.
+
+    State: the reply so far at RATE, the microphone's last WINDOW, where the reply sounded and how long it is silent.
+    """
 
     def __init__(self) -> None:
         self._played = np.zeros(60 * RATE, np.float32)
         self._heard = np.zeros(WINDOW, np.float32)
         self._length = BEFORE
+        self._place, self._silent = 0, LINGERS
 
     def begin(self) -> None:
         """Another reply comes."""
-        self._length = BEFORE
+        self._length, self._silent = BEFORE, LINGERS
 
     def play(self, samples: np.ndarray, rate: int) -> None:
         """More of the reply, (N,) float32."""
@@ -45,8 +50,10 @@ class Echo:
         ``place`` is None where nothing sounds.
         """
         self._heard = np.concatenate([self._heard[len(frame) :], frame])
-        if place is None:
+        self._silent = 0 if place is not None else self._silent + len(frame)
+        if self._silent >= LINGERS:
             return False
+        place = self._place = self._place + len(frame) if place is None else place
         played = self._played[min(self._length, BEFORE + place) - BEFORE : min(self._length, BEFORE + place + AHEAD)]
         return explained(self._heard, played) > OWN
 

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 PICTURES = replace(LIMITS, upload_bytes=500_000, picture_side=512, decode_seconds=5.0)  # frames of the camera
 AT_ONCE = 2  # frames that are decoded at the same time; more are passed over
+SINCE = 6  # frames of the microphone after the last one with speech, in which the camera is still looked at
 AT_MOST = int(LONGEST)  # frames that are kept of a turn: one a second
 SPEECH_PAUSE = 0.02  # seconds between two looks at what the engine has said
 SHOWN_PAUSE = 0.1  # seconds between two updates of the transcript
@@ -86,6 +87,7 @@ class Talk:
     place: int | None = None  # sample of the reply that sounds as the last frame was heard
     turn: Turn | None = None
     turns: int = 0
+    seen: int = 0  # the last turn that took its pictures along
     rate: int = RATE  # of the reply
     listener: Listener = field(default_factory=Listener)
     echo: Echo = field(default_factory=Echo)
@@ -140,8 +142,9 @@ class Talk:
 
     def see(self, picture: bytes) -> None:
         """Take a frame of the camera into the turn; JPEG, PNG or WebP."""
-        if self.listener.hearing and len(self.looking) < AT_ONCE and len(self.shown) < AT_MOST:
-            task = self.loop.create_task(self._look(picture))
+        speaks = self.listener.hearing and self.listener.silent <= SINCE
+        if speaks and len(self.looking) < AT_ONCE and len(self.shown) < AT_MOST:
+            task = self.loop.create_task(self._look(picture, self.turns))
             self.looking.add(task)
             task.add_done_callback(self.looking.discard)
 
@@ -195,9 +198,14 @@ class Talk:
         self._state("thinking", turn=self.turns, last=ended.last)
         self.turn.task = self.loop.create_task(self._answer(self.turn, before))
 
-    async def _look(self, picture: bytes) -> None:
+    async def _look(self, picture: bytes, turns: int) -> None:
+        """Decode a frame, and keep it unless its turn is being answered by then."""
         try:
-            self.shown.append(await asyncio.to_thread(taken, picture, self.here.folder))
+            seen = await asyncio.to_thread(taken, picture, self.here.folder)
+            if turns >= self.seen:
+                self.shown.append(seen)
+            else:
+                self._put_away([seen])
         except Refused as refusal:
             self.tell({"kind": "problem", "sentence": str(refusal)})
 
@@ -213,15 +221,15 @@ class Talk:
     async def _answered(self, turn: Turn, before: Turn | None) -> None:
         if before is not None and before.task is not None:
             await asyncio.wait([before.task])
-        if self.looking:
-            await asyncio.wait(list(self.looking))
+        if self.looking and not self.shown:  # one picture is worth the waiting, another is not
+            await asyncio.wait(list(self.looking), return_when=asyncio.FIRST_COMPLETED)
         samples = np.concatenate([*self.carried, turn.ended.samples])[-int(LONGEST * RATE) :]
         if turn.interrupted:  # somebody went on speaking: this was not the end
             self.carried = [samples]
             return
         pictures = spread(self.shown, self.engine.capabilities.frames)
         self._put_away([one for one in self.shown if one not in pictures])
-        self.carried, self.shown = [], []
+        self.carried, self.shown, self.seen = [], [], turn.number
         sound = media.write_audio(samples, RATE, self.here.folder)
         self.here = visit.ask(self.here, Message("user", (*pictures, sound)))
         turn.name = self.here.turn.name
