@@ -51,7 +51,7 @@ def interval(statistic: Statistic, marks: np.ndarray) -> tuple[float, float]:
     """The 95% interval of a figure."""
     if statistic is share and np.isin(marks[:, 0], (0, 1)).all() and (marks[:, 1] == 1).all():
         found = stats.binomtest(int(marks[:, 0].sum()), len(marks)).proportion_ci(LEVEL, "wilson")
-        return 100 * found.low, 100 * found.high
+        return 100 * float(found.low), 100 * float(found.high)
     drawn = [statistic(marks[rows]) for rows in _draws(len(marks))]
     return _ends(drawn)
 

@@ -35,10 +35,11 @@ _TWO = re.compile(f"{_A_THING} {_any_of(world.RELATIONS)} {_A_THING} {_GROUND}")
 _MOVING = re.compile(f"{_A_THING} {_any_of(words for words in _VERBS if words != 'meet')} {_GROUND}")
 _MEETING = re.compile(f"{_A_THING} and {_A_THING} meet {_GROUND}")
 _NAMED = re.compile(rf"\b{_any_of(_ONE)}\b")
-_ITS_GROUND = re.compile(rf"\b(?:is|on|a|an)(?: plain)? {_any_of(world.BACKGROUNDS)}(?= background|[.,!]|$)")
+_ITS_GROUND = re.compile(rf"(?:^|\b(?:is|on|a|an) )(?:plain )?{_any_of(world.BACKGROUNDS)}(?= background|[.,!]|$)")
 _DENIES = re.compile(
     r"\b(?:no|not|nothing|none|nobody|neither|cannot|empty|blank|silent|silence|unclear)\b|n't\b|\bonly a plain\b"
 )
+_BEYOND = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred", "thousand")
 _SOUNDING = re.compile(f"an? {_any_of(NOTES)} on an? {_any_of(TIMBRES)}")
 
 
@@ -120,7 +121,8 @@ def word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
 
 def numbers(words: str) -> list[int]:
     """The numbers up to twenty in words or figures, in their order; -1 for any other figure."""
-    found = re.findall(rf"\b(?:\d+|{'|'.join(sorted(COUNT_WORDS, key=len, reverse=True))})\b", words.lower())
+    known = "|".join(sorted((*COUNT_WORDS, *_BEYOND), key=len, reverse=True))
+    found = re.findall(rf"\b(?:\d+|{known})\b", words.lower())
     return [COUNT_WORDS.index(one) if one in COUNT_WORDS else int(one) if len(one) < 3 else -1 for one in found]
 
 
