@@ -26,7 +26,10 @@ _BLOCK = re.compile(r"(<!-- figures:([\w-]+) -->\n).*?(<!-- /figures -->)", re.D
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: its value and goal in ``unit``, how many measurements it rests on, chance and ceiling if any."""
+    """One figure: its value and goal in ``unit``, how many measurements it rests on, chance and ceiling if any.
+
+    ``low`` and ``high`` are the ends of its 95% interval, None where it has none.
+    """
 
     name: str
     value: float
@@ -38,6 +41,8 @@ class Row:
     ceiling: float | None
     machine: str
     command: str
+    low: float | None = None
+    high: float | None = None
 
     @property
     def missed(self) -> bool:
@@ -70,8 +75,13 @@ def read_rows(path: Path) -> list[Row]:
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write ``rows`` under a temporary name and rename it, so that a reader never finds half a file."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    partial.write_text(json.dumps({"rows": [_plain(row) for row in rows]}, indent=1) + "\n")
     partial.replace(path)
+
+
+def _plain(row: Row) -> dict:
+    """A row for JSON; an interval that it has not is not told."""
+    return {name: value for name, value in asdict(row).items() if value is not None or name not in ("low", "high")}
 
 
 def table(rows: list[Row]) -> str:
@@ -89,7 +99,8 @@ def table(rows: list[Row]) -> str:
 def _line(row: Row) -> str:
     mark = "" if row.goal is None else "missed" if row.missed else "met"
     rest = ("" if value is None else f"{value:g}" for value in (row.n, row.chance, row.ceiling))
-    return f"| `{row.name}` | {row.value:g} {row.unit} | {row.target} | {mark} | {' | '.join(rest)} |"
+    span = "" if row.low is None else f" ({row.low:g} to {row.high:g})"
+    return f"| `{row.name}` | {row.value:g} {row.unit}{span} | {row.target} | {mark} | {' | '.join(rest)} |"
 
 
 def filled(text: str, root: Path = ROOT) -> str:

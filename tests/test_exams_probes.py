@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from omni.exams import pitch, questions, reading
-from omni.exams.exam import Exam, judge_picture
+from omni.exams.judging import seen_in
 from omni.exams.probes import FOLDER, Probes, Seen, background, scene_of
 from omni.primer.training import sounds, voices, world
 from omni.primer.training.world import Clip, Scene, Thing
@@ -32,7 +32,7 @@ def test_a_probe_is_small():
 def test_held_out_pictures_are_read_in_full(probes):
     rng = np.random.default_rng(11)
     scenes = [world.random_scene(rng, held_out=True) for _ in range(60)]
-    right = [judge_picture(Exam(None, probes), world.draw(scene, rng), scene)["all"] for scene in scenes]
+    right = [seen_in(probes, world.draw(scene, rng), scene)["all"] for scene in scenes]
     assert sum(right) >= 57
 
 
@@ -46,13 +46,13 @@ def test_a_picture_from_outside_the_book_shows_no_scene_of_it(probes):
 @needs_font
 def test_what_is_wrong_in_a_picture_is_told_apart(probes):
     """Guards a judge that would take any picture for the right one."""
-    rng, exam = np.random.default_rng(13), Exam(None, probes)
+    rng = np.random.default_rng(13)
     asked = Scene(CAT, "green", relation="above", other=ROCKET)
-    swapped = judge_picture(exam, world.draw(Scene(CAT, "green", relation="below", other=ROCKET), rng), asked)
+    swapped = seen_in(probes, world.draw(Scene(CAT, "green", relation="below", other=ROCKET), rng), asked)
     assert swapped == {"object": True, "position": False, "background": True, "count": True, "all": False}
-    alone = judge_picture(exam, world.draw(Scene(CAT, "blue"), rng), asked)
+    alone = seen_in(probes, world.draw(Scene(CAT, "blue"), rng), asked)
     assert alone == {"object": False, "position": False, "background": False, "count": False, "all": False}
-    assert not any(judge_picture(exam, None, asked).values())
+    assert not any(seen_in(probes, None, asked).values())
 
 
 @needs_font

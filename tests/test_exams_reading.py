@@ -90,3 +90,30 @@ _words = st.lists(st.sampled_from(["a", "cat", "dog", "on", "green", "two"]), mi
 def test_the_word_error_rate_is_jiwers(pairs):
     said, heard = map(list, zip(*pairs, strict=True))
     assert reading.word_error_rate(pairs) == pytest.approx(100 * jiwer.wer(said, heard))
+
+
+@pytest.mark.parametrize(("words", "right"), [
+    ("Two plus three is five.", True), ("5", True), ("It is five.", True), ("2 + 3 = 5", True),
+    ("Two plus three is six.", False), ("Two plus two is five.", False), ("", False), ("fifty five", False),
+    ("Two plus three is 105.", False),
+])  # fmt: skip
+def test_a_sum_is_right_by_its_result_and_its_numbers(words, right):
+    assert reading.same_sum(words, "Two plus three is five.") == right
+
+
+@pytest.mark.parametrize(("words", "truth", "right"), [
+    ("It is a red ball.", "red ball", True), ("A red ball spins on black.", "red ball", True),
+    ("It is a ball.", "red ball", False), ("It is a red ball, or a cat.", "red ball", False),
+    ("It is black.", "black", True), ("A black heart spins on green.", "black", False), ("Black.", "black", True),
+    ("It is black on green.", "black", False), ("The background is a plain black.", "black", True),
+])  # fmt: skip
+def test_an_answer_names_what_is_true_and_nothing_else(words, truth, right):
+    assert reading.answers(words, truth) == right
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    ("I do not know what this is yet.", True), ("No, I see a cat.", True), ("There isn't any dog.", True),
+    ("The picture is blank.", True), ("I see a cat in the middle on blue.", False), ("You said: another one.", False),
+])  # fmt: skip
+def test_a_reply_that_says_that_something_is_wrong(words, says):
+    assert reading.says_so(words) == says

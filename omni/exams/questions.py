@@ -10,12 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from omni.engine import Modality
+from omni.exams import forms
 from omni.primer.training import dialogues, outside, sounds, voices, world
 from omni.primer.training.dialogues import Tone, pick
 from omni.primer.training.world import Clip, Scene
 
 PICTURE_TEMPERATURE = 0.7  # pictures, clips and voices are sampled; words are the likeliest
 ROOM = 0.3  # strength of the rooms that spoken questions are asked in
+TEXT: frozenset[Modality] = frozenset({"text"})
+ALOUD: frozenset[Modality] = frozenset({"text", "speech"})
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,19 @@ class Question:
     truth: Scene | Clip | Tone | str
     temperature: float = 0.0
     voice: str | None = None  # the reply is spoken in it
+    outputs: frozenset[Modality] | None = None  # that the reply may use; None is as asked
+    form: str = ""  # in which the book answers, for an engine that has not read it
+    route: str = ""  # by which the same question is asked as by others
+    beside: np.ndarray | None = None  # (N,) samples that are judged with it and not sent
 
 
 def captions(rng: np.random.Generator, count: int) -> list[Question]:
     """What is in this picture? Held-out scenes."""
-    scenes = [world.random_scene(rng, held_out=True) for _ in range(count)]
-    return [Question((Picture(world.draw(scene, rng)), pick(rng, dialogues.SEE)), scene) for scene in scenes]
+    asked = []
+    for scene in [world.random_scene(rng, held_out=True) for _ in range(count)]:
+        picture = Picture(world.draw(scene, rng))
+        asked.append(Question((picture, pick(rng, dialogues.SEE)), scene, outputs=TEXT, form=forms.SCENE))
+    return asked
 
 
 def picture_questions(rng: np.random.Generator, count: int) -> list[Question]:
@@ -61,7 +72,7 @@ def picture_questions(rng: np.random.Generator, count: int) -> list[Question]:
     for _ in range(count):
         scene = world.random_scene(rng, held_out=True)
         words, answer = dialogues.question_about(scene, rng)
-        asked.append(Question((Picture(world.draw(scene, rng)), words), answer))
+        asked.append(Question((Picture(world.draw(scene, rng)), words), answer, outputs=TEXT, form=forms.ANSWER))
     return asked
 
 
@@ -103,14 +114,20 @@ def aloud(rng: np.random.Generator, count: int) -> list[Question]:
     for index in range(count):
         words = world.caption(world.random_scene(rng, held_out=True))
         speaker = voices.SPEAKERS[index % len(voices.SPEAKERS)]
-        asked.append(Question((pick(rng, dialogues.SAY).format(words),), words, PICTURE_TEMPERATURE, speaker.name))
+        asked.append(
+            Question((pick(rng, dialogues.SAY).format(words),), words, PICTURE_TEMPERATURE, speaker.name, ALOUD)
+        )
     return asked
 
 
 def clips_shown(rng: np.random.Generator, count: int) -> list[Question]:
     """What moves in this clip? Held-out clips, each motion as often."""
     clips = [_clip(rng, index) for index in range(count)]
-    return [Question((Film(world.animate(clip, rng)[0]), pick(rng, dialogues.WATCH)), clip) for clip in clips]
+    asked = []
+    for clip in clips:
+        film = Film(world.animate(clip, rng)[0])
+        asked.append(Question((film, pick(rng, dialogues.WATCH)), clip, outputs=TEXT, form=forms.CLIP))
+    return asked
 
 
 def clips_asked(rng: np.random.Generator, count: int) -> list[Question]:
@@ -133,7 +150,8 @@ def tones_shown(rng: np.random.Generator, count: int) -> list[Question]:
     for _ in range(count):
         tone = _tone(rng)
         heard = sounds.tone(tone.note, tone.timbre, rng.uniform(0.5, 1.0), rng)
-        asked.append(Question((Sound(voices.room(heard, rng, ROOM, shift=False)), pick(rng, dialogues.LISTEN)), tone))
+        sound = Sound(voices.room(heard, rng, ROOM, shift=False))
+        asked.append(Question((sound, pick(rng, dialogues.LISTEN)), tone, outputs=TEXT, form=forms.TONE))
     return asked
 
 
@@ -145,6 +163,17 @@ def tones_asked(rng: np.random.Generator, count: int) -> list[Question]:
 
 def _tone(rng: np.random.Generator) -> Tone:
     return Tone(pick(rng, tuple(sounds.NOTES)), pick(rng, sounds.TIMBRES))
+
+
+def sums(rng: np.random.Generator, count: int) -> list[Question]:
+    """Sums and differences up to twenty, by turns in words and in figures; the truth is the whole sentence."""
+    asked = []
+    for index in range(count):
+        (words,), answer = dialogues.arithmetic(rng)
+        while any(letter.isdigit() for letter in words) != bool(index % 2):
+            (words,), answer = dialogues.arithmetic(rng)
+        asked.append(Question((words,), answer, outputs=TEXT))
+    return asked
 
 
 def in_and_out(rng: np.random.Generator, count: int) -> list[Question]:

@@ -7,12 +7,12 @@ cat" are the same scene; the size of a thing is read and not counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from omni.exams.probes import THINGS
 from omni.primer.tokenizers.text import normalise
 from omni.primer.training import world
-from omni.primer.training.dialogues import Tone
+from omni.primer.training.dialogues import COUNT_WORDS, Tone
 from omni.primer.training.sounds import NOTES, TIMBRES
 from omni.primer.training.world import Clip, Scene, Thing
 
@@ -34,6 +34,12 @@ _SEVERAL = re.compile(f"{_any_of(_COUNTS)} {_any_of(_MANY)} {_GROUND}")
 _TWO = re.compile(f"{_A_THING} {_any_of(world.RELATIONS)} {_A_THING} {_GROUND}")
 _MOVING = re.compile(f"{_A_THING} {_any_of(words for words in _VERBS if words != 'meet')} {_GROUND}")
 _MEETING = re.compile(f"{_A_THING} and {_A_THING} meet {_GROUND}")
+_NAMED = re.compile(rf"\b{_any_of(_ONE)}\b")
+_ITS_GROUND = re.compile(rf"(?:^|\b(?:is|on|a|an) )(?:plain )?{_any_of(world.BACKGROUNDS)}(?= background|[.,!]|$)")
+_DENIES = re.compile(
+    r"\b(?:no|not|nothing|none|nobody|neither|cannot|empty|blank|silent|silence|unclear)\b|n't\b|\bonly a plain\b"
+)
+_BEYOND = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred", "thousand")
 _SOUNDING = re.compile(f"an? {_any_of(NOTES)} on an? {_any_of(TIMBRES)}")
 
 
@@ -87,19 +93,53 @@ def slots(scene: Scene) -> tuple[Thing, ...]:
     return (scene.thing, scene.other) if scene.other else (scene.thing,)
 
 
+def count_words(words: str) -> int:
+    """How many words were said."""
+    return len(normalise(words).split())
+
+
 def word_errors(said: str, heard: str) -> int:
-    """Words to insert, delete or replace to get from one to the other (Levenshtein)."""
-    said_words, heard_words = normalise(said).split(), normalise(heard).split()
-    row = list(range(len(heard_words) + 1))
-    for deleted, word in enumerate(said_words, 1):
+    """Words to insert, delete or replace to get from one to the other."""
+    return edits(normalise(said).split(), normalise(heard).split())
+
+
+def edits(one: Sequence, other: Sequence) -> int:
+    """Items to insert, delete or replace to get from one to the other (Levenshtein)."""
+    row = list(range(len(other) + 1))
+    for deleted, item in enumerate(one, 1):
         diagonal, row[0] = row[0], deleted
-        for at, other in enumerate(heard_words, 1):
-            diagonal, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, diagonal + (word != other))
+        for at, against in enumerate(other, 1):
+            diagonal, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, diagonal + (item != against))
     return row[-1]
 
 
 def word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
     """Errors over words said, of all (said, heard) together, in percent."""
     pairs = list(pairs)
-    said = sum(len(normalise(words).split()) for words, _ in pairs)
-    return 100 * sum(word_errors(*pair) for pair in pairs) / max(1, said)
+    return 100 * sum(word_errors(*pair) for pair in pairs) / max(1, sum(count_words(said) for said, _ in pairs))
+
+
+def numbers(words: str) -> list[int]:
+    """The numbers up to twenty in words or figures, in their order; -1 for any other figure."""
+    known = "|".join(sorted((*COUNT_WORDS, *_BEYOND), key=len, reverse=True))
+    found = re.findall(rf"\b(?:\d+|{known})\b", words.lower())
+    return [COUNT_WORDS.index(one) if one in COUNT_WORDS else int(one) if len(one) < 3 else -1 for one in found]
+
+
+def same_sum(words: str, truth: str) -> bool:
+    """The result of ``truth``, "Two plus three is five.", alone or after its two numbers."""
+    found, true = numbers(words), numbers(truth)
+    return found in (true, true[-1:])
+
+
+def answers(words: str, truth: str) -> bool:
+    """Whether a reply gives ``truth``, a background or a thing, and no other of its kind."""
+    words = words.lower()
+    if truth in world.BACKGROUNDS:
+        return set(_ITS_GROUND.findall(words)) == {truth}
+    return set(_NAMED.findall(words)) == {truth}
+
+
+def says_so(words: str) -> bool:
+    """Whether a reply says that something is missing, wrong or not known."""
+    return _DENIES.search(words.lower().replace("\u2019", "'")) is not None

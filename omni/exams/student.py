@@ -1,26 +1,37 @@
-"""Primer as the exam meets it: a question goes in as one sequence, its reply comes back as words and media.
+"""An engine as the exam meets it: a question goes in as a conversation and a wish, the events of the reply come back.
 
-Everything goes the way that it goes in the product: tokenisers, grammar, sampling, the tokenisers' decoders.
+Nothing here is known of any engine. One that does not tell what it hears is asked to write it down; one that was not
+raised on the picture book is told in which form the book answers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import torch
 
+from omni import media
+from omni.conversation import Conversation, Message, Part, Text
+from omni.engine import Engine, Wish
+from omni.events import ClipReady, Event, Finished, Heard, ImageReady, Progress, SpeechChunk, TextDelta, Usage
 from omni.exams.questions import Film, Picture, Question, Sound
-from omni.primer import shipping
-from omni.primer import vocabulary as v
-from omni.primer.configuration import PrimerConfig
-from omni.primer.modeling import PrimerForCausalLM
-from omni.primer.processing import FRAMES, IMAGE_CODES, Sequence, Tokenizers
-from omni.primer.sampling import Decoder, OutOfTokens, Plan, reply
-from omni.primer.tokenizers.image import to_pixels
-from omni.primer.tokenizers.text import normalise
-from omni.primer.tokenizers.video import LATER_CODES
+from omni.media.audio import resample
+from omni.media.video import SHOWN_SIDE, square
+from omni.primer.training.world import FPS, FRAMES, SIZE
+
+RATE = 16000
+SILENT = np.zeros(0, np.float32)
+WRITE_DOWN = "Write down what is said, word for word, in small letters, without punctuation, numbers in words."
+
+
+class RoundTrip(Protocol):
+    """Media through the codes of an engine and back; see omni.exams.primer.Codec."""
+
+    def recoded(self, medium: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass
@@ -30,104 +41,104 @@ class Answer:
     heard: str = ""
     words: str = ""
     picture: np.ndarray | None = None  # (64, 64, 3) uint8
-    frames: np.ndarray | None = None  # (8, 64, 64, 3) uint8
-    samples: np.ndarray | None = None  # (N,) float32 at 16 kHz
+    frames: np.ndarray | None = None  # (8, 64, 64, 3) uint8, evenly spaced over the clip
+    frame_seconds: float = 1 / FPS  # between two of them
+    track: np.ndarray | None = None  # (N,) float32 at 16 kHz, the clip's sound
+    samples: np.ndarray | None = None  # (N,) float32 at 16 kHz, speech or a tone
+    usage: Usage = field(default_factory=Usage)
 
 
 class Student:
-    """A model and its tokenisers. Holds no state between questions."""
+    """An engine, and its codec where one is known. State: whether it tells what it hears, None before the first sound.
 
-    def __init__(self, model: PrimerForCausalLM, tokenizers: Tokenizers, max_tokens: int = Plan.max_tokens):
-        self.model, self.tokenizers, self.max_tokens = model, tokenizers, max_tokens
+    ``explain`` adds to each question in which form the book answers.
+    """
 
-    @classmethod
-    def shipped(cls, folder: Path) -> Student:
-        """The 4-bit weights in ``folder``."""
-        return cls(shipping.load(folder), Tokenizers.load(folder))
-
-    @classmethod
-    def unshipped(cls, folder: Path, checkpoint: Path) -> Student:
-        """The tokenisers of ``folder`` and the weights of a training checkpoint, rounded to bfloat16."""
-        model = PrimerForCausalLM(PrimerConfig.from_pretrained(folder))
-        state = torch.load(checkpoint, weights_only=True)["model"]
-        exact = {name: value.bfloat16().float() if "balance" not in name else value for name, value in state.items()}
-        model.load_state_dict(exact)
-        model.set_experts_implementation("eager")
-        return cls(model.eval().requires_grad_(False), Tokenizers.load(folder))
+    def __init__(
+        self,
+        engine: Engine,
+        codec: RoundTrip | None = None,
+        explain: bool = False,
+        max_tokens: int = Wish.max_tokens,
+    ):
+        self.engine, self.codec, self.explain, self.max_tokens = engine, codec, explain, max_tokens
+        self.tells: bool | None = None
 
     def answer(self, question: Question, seed: int = 0, listen_only: bool = False) -> Answer:
-        """The reply to a question; with ``listen_only`` it ends with the transcript."""
-        sequence = self._read(question)
-        heard = any(isinstance(part, Sound) for part in question.parts)
-        plan = Plan(
-            spoken=True if question.voice else None,
-            voice=question.voice,
-            temperature=question.temperature,
-            seed=seed,
-            max_tokens=self.max_tokens,
-        )
-        codes: dict[str, list[int]] = {}
-        try:
-            for token in reply(Decoder(self.model, sequence, plan), heard):
-                if listen_only and token.kind != "heard":
-                    break
-                codes.setdefault(token.kind, []).append(token.value)
-        except OutOfTokens:
-            pass  # what was said and made before stands
-        return self._made(codes)
+        """The reply to a question; with ``listen_only`` no more of it than what the engine heard."""
+        if not listen_only:
+            return self._reply(question, seed)
+        if self.tells is not False:
+            answer = self._reply(question, seed, listen_only=True)
+            self.tells = bool(self.tells or answer.heard)
+            if self.tells:
+                return answer
+        written = Question((*question.parts, WRITE_DOWN), question.truth, outputs=frozenset({"text"}))
+        answer = self._reply(written, seed)
+        return Answer(heard=answer.words, usage=answer.usage)
 
-    def _read(self, question: Question) -> Sequence:
-        """The user's turn, up to where Primer is to go on."""
-        sequence = Sequence()
-        sequence.extend([v.BEGIN, v.USER])
-        for part in question.parts:
-            match part:
-                case str():
-                    sequence.extend(self.tokenizers.text.encode(normalise(part)))
-                case Picture():
-                    sequence.image(self.tokenizers.encode_images(part.pixels[None])[0])
-                case Film():
-                    sequence.video(*self.tokenizers.encode_clips(part.frames[None])[0])
-                case Sound():
-                    sequence.audio(self.tokenizers.encode_sound(part.samples))
-        sequence.push(v.ASSISTANT)
-        return sequence
+    def _reply(self, question: Question, seed: int, listen_only: bool = False) -> Answer:
+        wish = Wish(question.outputs, question.voice, question.temperature, seed, self.max_tokens)
+        with tempfile.TemporaryDirectory(prefix="exam-") as folder:
+            conversation = Conversation(Path(folder), (Message("user", self._parts(question, Path(folder))),))
+            return collect(self.engine.reply(conversation, wish), listen_only)
 
-    def _made(self, codes: dict[str, list[int]]) -> Answer:
-        """Words and media of a reply's codes by kind."""
-        text = self.tokenizers.text.decode
-        words = codes.get("text", []) + codes.get("word", [])
-        answer = Answer(text(codes.get("heard", [])).strip(), text(words).strip())
-        if len(codes.get("image", [])) >= IMAGE_CODES:
-            answer.picture = self.draw(codes["image"][:IMAGE_CODES])
-        film = codes.get("film-visual", [])
-        if len(film) == IMAGE_CODES + (FRAMES - 1) * LATER_CODES:
-            later = np.reshape(film[IMAGE_CODES:], (FRAMES - 1, LATER_CODES)).tolist()
-            answer.frames = self.play(film[:IMAGE_CODES], later)
-        if sound := codes.get("speech", []) or codes.get("sound", []):
-            answer.samples = self.sound(sound)
-        return answer
+    def _parts(self, question: Question, folder: Path) -> tuple[Part, ...]:
+        parts = [as_part(part, folder) for part in question.parts]
+        if self.explain and question.form:
+            parts.append(Text(question.form))
+        return tuple(parts)
 
-    @torch.inference_mode()
-    def draw(self, codes: list[int]) -> np.ndarray:
-        """64 codes to a picture (64, 64, 3) uint8."""
-        return to_pixels(self.tokenizers.image.decode(torch.tensor([codes])))[0]
 
-    @torch.inference_mode()
-    def play(self, first: list[int], later: list[list[int]]) -> np.ndarray:
-        """64 codes and 7 x 16 codes to the frames of a clip (8, 64, 64, 3) uint8."""
-        images, start = self.tokenizers.image, torch.tensor([first])
-        rest = self.tokenizers.video.decode_frame(images, start.expand(len(later), -1), torch.tensor(later))
-        return to_pixels(torch.cat([images.decode(start), rest]))
+def as_part(part: str | Picture | Film | Sound, folder: Path) -> Part:
+    """What the user sends, as a file in ``folder``; pictures and clips as large as the page makes them."""
+    match part:
+        case str():
+            return Text(part)
+        case Picture():
+            return media.write_image(_enlarged(part.pixels), folder)
+        case Film():
+            return media.write_video(part.frames, FPS, SILENT, RATE, folder)
+    return media.write_audio(part.samples, RATE, folder)
 
-    def sound(self, codes: list[int]) -> np.ndarray:
-        """Audio codes to (N,) float32 at 16 kHz."""
-        return self.tokenizers.audio.decode(torch.tensor(codes)).numpy()
 
-    def recoded(self, medium: np.ndarray) -> np.ndarray:
-        """A picture (64, 64, 3), a clip (8, 64, 64, 3) or samples (N,) after a round trip through their codes."""
-        if medium.ndim == 3:
-            return self.draw(self.tokenizers.encode_images(medium[None])[0])
-        if medium.ndim == 4:
-            return self.play(*self.tokenizers.encode_clips(medium[None])[0])
-        return self.sound(self.tokenizers.encode_sound(medium))
+def collect(events: Iterable[Event], listen_only: bool = False) -> Answer:
+    """A reply's events as an Answer in the exam's sizes; with ``listen_only`` closed at the first that is not heard."""
+    answer, words, speech, rate = Answer(), [], [], RATE
+    for event in events:
+        match event:
+            case Heard():
+                answer.heard = event.text
+            case TextDelta():
+                words.append(event.text)
+            case SpeechChunk():
+                speech.append(event.samples)
+                rate = event.rate
+            case ImageReady() if answer.picture is None:
+                answer.picture = square(event.pixels, SIZE)
+            case ClipReady() if answer.frames is None:
+                _watch(answer, event)
+            case Finished():
+                answer.usage = event.usage
+        if listen_only and not isinstance(event, Progress):
+            events.close()  # the engine stops within one step
+            break
+    answer.words = "".join(words).strip()
+    if speech:
+        answer.samples = resample(np.concatenate(speech), rate, RATE)
+    return answer
+
+
+def _watch(answer: Answer, clip: ClipReady) -> None:
+    """The clip in the exam's size and number of frames."""
+    last = len(clip.frames) - 1
+    shown = np.linspace(0, last, FRAMES).round().astype(int)
+    answer.frames = np.stack([square(frame, SIZE) for frame in clip.frames[shown]])
+    answer.frame_seconds = last / clip.fps / (FRAMES - 1)
+    answer.track = resample(clip.samples, clip.rate, RATE)
+
+
+def _enlarged(pixels: np.ndarray) -> np.ndarray:
+    """(64, 64, 3) to (256, 256, 3) uint8, pixel by pixel: reduced again by area nothing has changed."""
+    times = SHOWN_SIDE // pixels.shape[0]
+    return pixels.repeat(times, 0).repeat(times, 1)
