@@ -1,14 +1,24 @@
 """Start the playground: settings, engine, page. Nothing else happens here."""
 
-import spaces  # noqa: F401, I001  -- has to come before anything that touches CUDA
+from __future__ import annotations  # noqa: I001  -- the next has to come before anything that touches CUDA
+
+import spaces  # noqa: F401
 
 import logging
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from omni.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from omni.engine import Engine
+    from omni.events import Progress
 
 
 def main() -> None:
@@ -16,21 +26,36 @@ def main() -> None:
     settings = read_settings()
     prepare(settings)
 
-    from omni.engines import open_engine  # the settings are checked before the slow imports
-    from omni.engines.borrowed import Borrowing
-    from omni.errors import OmniError
+    from omni.errors import OmniError  # the settings are checked before the slow imports
     from omni.ui.page import build_page, launch_options
     from omni.ui.waiting import WaitingPage
 
     try:
         with WaitingPage(settings.host, settings.port) as waiting:
-            page = build_page(Borrowing(open_engine(settings, waiting.tell)), settings)
+            engine, routes = open_house(settings, waiting.tell)
+            page = build_page(engine, settings)
     except OmniError as error:
         sys.exit(str(error))
     try:
-        page.launch(**launch_options(settings))
+        page.launch(**launch_options(settings), app_kwargs={"routes": routes})
     finally:
         forget(settings)
+
+
+def open_house(settings: Settings, report: Callable[[Progress], None]) -> tuple[Engine, list[BaseRoute]]:
+    """The engine that the page talks to, and the routes beside the page. Raises OmniError."""
+    from omni.engines import open_engine
+    from omni.engines.borrowed import Borrowing
+    from omni.serving.routes import routes
+    from omni.serving.turns import InTurn
+
+    engine = open_engine(settings, report)
+    if settings.engine != "remote":  # whose model has a GPU of its own
+        engine = Borrowing(engine)
+    if not settings.api:
+        return engine, []
+    engine = InTurn(engine, settings.queue_size)
+    return engine, routes(engine, settings.api_key, settings.max_upload_mb)
 
 
 def prepare(settings: Settings) -> None:

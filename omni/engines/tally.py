@@ -5,12 +5,13 @@ from __future__ import annotations
 import resource
 import time
 from collections import Counter
-
-import torch
+from typing import TYPE_CHECKING
 
 from omni.events import Usage
-from omni.experts.residence import Experts
 from omni.experts.stats import Counts
+
+if TYPE_CHECKING:
+    from omni.experts.residence import Experts  # brings torch along, which a remote engine does without
 
 
 class Tally:
@@ -25,6 +26,8 @@ class Tally:
         self.times: dict[str, float] = {}
         self.speech_seconds = 0.0
         if self._on_gpu:
+            import torch
+
             torch.cuda.reset_peak_memory_stats(experts.device)
 
     def note(self, name: str) -> None:
@@ -55,5 +58,7 @@ class Tally:
     def _peak_bytes(self) -> int:
         """The GPU's memory at its fullest in this reply, or the process at its fullest so far."""
         if self._on_gpu:
+            import torch
+
             return torch.cuda.max_memory_allocated(self.experts.device)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -3,7 +3,7 @@
 Only this package makes media parts. It knows nothing of engines, models or the page.
 """
 
-from omni.media.audio import read_audio, write_audio
+from omni.media.audio import Resampler, encode_audio, read_audio, resample, write_audio
 from omni.media.image import read_image, write_image
 from omni.media.intake import take, take_text
 from omni.media.limits import LIMITS, Limits
@@ -12,9 +12,12 @@ from omni.media.video import read_video, write_video
 __all__ = [
     "LIMITS",
     "Limits",
+    "Resampler",
+    "encode_audio",
     "read_audio",
     "read_image",
     "read_video",
+    "resample",
     "take",
     "take_text",
     "write_audio",
