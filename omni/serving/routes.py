@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -36,6 +38,7 @@ async def _health(_: Request) -> Response:
 
 def _protocol(engine: Engine) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.router.route_class = TellingRoute
     clips = Clips(engine)
 
     def known(asked: Asked) -> None:
@@ -75,12 +78,12 @@ def _protocol(engine: Engine) -> FastAPI:
     app.get("/videos/{name}", response_model=None)(clips.look)
     app.get("/videos/{name}/content", response_model=None)(clips.fetch)
     app.delete("/videos/{name}", response_model=None)(clips.delete)
-    _tell_failures(app)
+    _tell_refusals(app)
     return app
 
 
-def _tell_failures(app: FastAPI) -> None:
-    """Every failure is OpenAI's error object."""
+def _tell_refusals(app: FastAPI) -> None:
+    """What is refused before a route is reached is OpenAI's error object too."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -91,15 +94,24 @@ def _tell_failures(app: FastAPI) -> None:
         detail = error.detail["message"] if isinstance(error.detail, dict) else str(error.detail)
         return answer(HTTPStatus(error.status_code), detail)
 
-    @app.exception_handler(Gone)
-    async def gone(_: Request, __: Gone) -> Response:
-        return Response(status_code=CLIENT_LEFT)
 
-    async def failed(_: Request, error: Exception) -> Response:
-        return JSONResponse(faults.body(error), faults.status_of(error), faults.headers(error))
+class TellingRoute(APIRoute):
+    """Every failure of ours is answered; a handler of ``Exception`` would pass it on too, and end the connection."""
 
-    app.add_exception_handler(faults.OmniError, failed)
-    app.add_exception_handler(Exception, failed)
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (RequestValidationError, HTTPException):
+                raise
+            except Gone:
+                return Response(status_code=CLIENT_LEFT)
+            except Exception as error:
+                return JSONResponse(faults.body(error), faults.status_of(error), faults.headers(error))
+
+        return answered
 
 
 def model_value(engine: Engine) -> dict[str, Any]:

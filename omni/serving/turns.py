@@ -35,12 +35,18 @@ class InTurn:
     def capabilities(self) -> Capabilities:
         return self.engine.capabilities
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for the one that is served."""
+        return max(0, len(self._line) - 1)
+
     def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:
         """See omni.engine.Engine. Raises Full where there is no place left."""
         mine = self._join()
         try:
-            while not mine.wait(BEAT):
+            while not mine.is_set():
                 yield Progress("Waiting for the model")
+                mine.wait(BEAT)
             yield from self.engine.reply(conversation, wish)
         finally:
             self._leave(mine)

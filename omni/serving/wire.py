@@ -105,8 +105,9 @@ class Wire:
 
 
 def pcm16(samples: np.ndarray) -> bytes:
-    """(N,) float32 in -1..1 as little-endian 16-bit numbers, rounded as a WAV of them is."""
-    return np.rint(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+    """(N,) float32 in -1..1 as little-endian 16-bit numbers: the upper half of 32 bits, as libsndfile writes a WAV."""
+    whole = np.rint(samples.astype(np.float64) * 2**31).clip(-(2**31), 2**31 - 1)
+    return (whole.astype(np.int64) >> 16).astype("<i2").tobytes()
 
 
 def sound_file(samples: np.ndarray, rate: int, kind: str) -> bytes:

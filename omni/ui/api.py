@@ -75,6 +75,8 @@ def replies(actions: Actions, text: str, files: list[dict], wish: Any) -> Iterat
                     draft = draft.plus(event, folder)
                 yield update(draft, draft.made)
         yield update(draft, draft.parts(folder))
+        if draft.broken:
+            raise OmniError(draft.broken)
 
 
 def update(draft: Draft, parts: tuple) -> Reply:

@@ -39,6 +39,7 @@ class Draft:
     done: float | None = None  # 0..1 of what it is doing, where that is known
     usage: Usage | None = None  # set when the reply is complete
     cut: bool = False  # the reply ran into its limit of tokens
+    broken: str = ""  # the fault that broke the reply off, in a sentence
 
     def plus(self, event: Event, folder: Path) -> Draft:
         """The draft after one more event; finished pictures and clips are written to ``folder``."""
@@ -59,8 +60,8 @@ class Draft:
                 return self._with(media.write_video(frames, fps, samples, rate, folder, caption))
             case Progress(doing, done):
                 return replace(self, doing=doing, done=done)
-            case Finished(usage, reason):
-                return replace(self, usage=usage, cut=reason == "length")
+            case Finished(usage, reason, why):
+                return replace(self, usage=usage, cut=reason == "length", broken=why if reason == "cut" else "")
 
     def parts(self, folder: Path) -> tuple[Part, ...]:
         """The parts of the reply as it stands, the speech as one file at their end."""

@@ -208,7 +208,7 @@ class Samples:
         self._half = b""
 
     def take(self, sound: Sound) -> np.ndarray:
-        """(N,) float32, so scaled that a 16-bit file of them holds the very numbers that came. Raises Garbled."""
+        """(N,) float32, -1..1; a 16-bit file of them holds the very numbers that came. Raises Garbled."""
         content, rate = (without_riff(sound.content)) if sound.content[:4] == b"RIFF" else (sound.content, sound.rate)
         if self.rate is None:
             self.rate = rate
@@ -217,7 +217,7 @@ class Samples:
         content = self._half + content
         whole = len(content) & ~1
         self._half = content[whole:]
-        return np.frombuffer(content[:whole], "<i2").astype(np.float32).clip(-32767, None) / np.float32(32767)
+        return np.frombuffer(content[:whole], "<i2").astype(np.float32) / np.float32(32768)
 
 
 def without_riff(content: bytes) -> tuple[bytes, int]:

@@ -15,7 +15,8 @@ from time import time
 from omni.errors import OmniError
 
 MOST_SHOWN = 240  # characters of what a server says
-OWN_WORDS = re.compile(r"\s+")
+SOON = 1.0  # seconds before another try where a server names none
+SPACES = re.compile(r"\s+")
 
 
 class RemoteFault(OmniError):
@@ -66,14 +67,14 @@ class Garbled(RemoteFault):
 
 def of_status(status: int, body: bytes, retry_after: str | None, key: str) -> RemoteFault:
     """The fault that a status tells, with the server's own words where they say more."""
-    said = words_of(body, key)
+    said, wait = words_of(body, key), seconds(retry_after)
     if status in (401, 403):
         return KeyRefused("The model's server does not accept the key of this page; its host has to set another one.")
     if status == 404:
         return Unknown(f"The model's server does not have what was asked for{_quoted(said)}.")
     if status == 429:
-        fault = Busy("The model's server is busy; please try again " + _when(wait := seconds(retry_after)) + ".")
-        fault.again_in = 1.0 if wait is None else wait
+        fault = Busy(f"The model's server is busy; please try again {_when(wait)}.")
+        fault.again_in = SOON if wait is None else wait
         return fault
     if status == 413:
         return Rejected("These files are too large for the model's server; please send fewer or smaller ones.", said)
@@ -81,7 +82,7 @@ def of_status(status: int, body: bytes, retry_after: str | None, key: str) -> Re
         return Rejected(f"The model's server does not take this{_quoted(said)}.", said)
     fault = ServerFailed(f"The model's server failed ({status}{_quoted(said)}); please try again later.")
     if status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
-        fault.again_in = seconds(retry_after) or 1.0
+        fault.again_in = SOON if wait is None else wait
     return fault
 
 
@@ -103,7 +104,7 @@ def said(value: object, key: str) -> str:
         value = value[0].get("msg", "")
     if not isinstance(value, str):
         return ""
-    return without(OWN_WORDS.sub(" ", value).strip(), key)[:MOST_SHOWN].rstrip(" .")
+    return without(SPACES.sub(" ", value).strip(), key)[:MOST_SHOWN].rstrip(" .")
 
 
 def without(text: str, key: str) -> str:
