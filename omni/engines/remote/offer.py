@@ -89,7 +89,7 @@ class Models(BaseModel):
 
 def discover(line: Line, dialect: OpenAI, wanted: str) -> Offer:
     """Ask a server what it has; ``wanted`` is a model's name, empty for the first. Raises OmniError."""
-    model = chosen(models_of(line), wanted)
+    model = chosen(models_of(line, wanted), wanted)
     offer = dialect.offer(model.id)
     if model.max_model_len:
         offer = replace(offer, context_tokens=model.max_model_len)
@@ -104,10 +104,14 @@ def discover(line: Line, dialect: OpenAI, wanted: str) -> Offer:
     return dialect.explore(line, offer)
 
 
-def models_of(line: Line) -> list[Model]:
-    """The models of a server. Raises OmniError."""
+def models_of(line: Line, wanted: str) -> list[Model]:
+    """The models of a server; none where it has no list and a model was named. Raises OmniError."""
     try:
         return Models.model_validate_json(line.ask("GET", "/models")).data
+    except (faults.Unknown, faults.ServerFailed):
+        if wanted:
+            return []
+        raise
     except ValidationError as error:
         raise OmniError(f"{line.base_url}/models is no list of models; is --base-url right?") from error
 
