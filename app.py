@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from omni.settings import Settings, read_settings
@@ -46,9 +47,12 @@ def open_house(settings: Settings, report: Callable[[Progress], None]) -> tuple[
     """The engine that the page talks to, and the routes beside the page. Raises OmniError."""
     from omni.engines import open_engine
     from omni.engines.borrowed import Borrowing
+    from omni.errors import OmniError
     from omni.serving.routes import routes
     from omni.serving.turns import InTurn
 
+    if settings.mcp and find_spec("mcp") is None:
+        raise OmniError("--mcp needs the package mcp; please install it with: pip install 'mcp>=1.21,<2'")
     engine = open_engine(settings, report)
     if settings.engine != "remote":  # whose model has a GPU of its own
         engine = Borrowing(engine)

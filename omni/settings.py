@@ -51,6 +51,7 @@ class Settings:
     remote_key: str = secret("key for the server of remote")
     api: bool = setting(False, "also serve the model to programs, under /v1 as OpenAI does")
     api_key: str = secret("key that those programs have to send")
+    mcp: bool = setting(False, "also offer the model to other models, as tools over MCP")
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 is every address of the machine")
     port: int = setting(7860, "port to listen on", least=1, most=65535)
     share: bool = setting(False, "also open a public gradio.live address")

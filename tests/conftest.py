@@ -23,6 +23,15 @@ class Server:
     root: Path
 
 
+@dataclass(frozen=True)
+class Playground:
+    """The program in a process of its own."""
+
+    address: str
+    key: str
+    log: Path
+
+
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The page on the scripted engine, or on the engine that an indirect parameter names."""
@@ -34,6 +43,16 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     log = root / "server.log"
     with running(lambda port: [*script, str(port), str(root)], log, **environment) as address:
         yield Server(f"{address}/", root)
+
+
+@pytest.fixture(scope="session")
+def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """The whole program as a host starts it for programs and models too: Primer, the page, --api with a key, --mcp."""
+    root, key = tmp_path_factory.mktemp("playground"), "sk-of-the-playground"
+    command = [sys.executable, str(REPOSITORY / "app.py"), "--api", "--mcp", "--root", str(root / "data")]
+    log, environment = root / "server.log", {"OMNI_API_KEY": key, "OMP_NUM_THREADS": "1"}
+    with running(lambda port: [*command, "--port", str(port)], log, "/health", **environment) as address:
+        yield Playground(address, key, log)
 
 
 @pytest.fixture(scope="session")

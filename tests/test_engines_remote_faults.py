@@ -9,6 +9,7 @@ import resource
 import socket
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -237,7 +238,10 @@ def test_a_reply_without_end_is_ended(tmp_path):
         while True:
             exchange.send(b": still here\n\n" * 4096)
 
-    answer(script, tmp_path, OmniError)
+    with scripted(script) as server:
+        engine = RemoteEngine.open("dashscope", server.address, patience=replace(QUICK, whole=1.0))
+        with pytest.raises(OmniError):
+            list(engine.reply(asked(tmp_path), TEXT))
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json", ""])

@@ -13,6 +13,7 @@ from omni.ui.chat import build_chat
 from omni.ui.element import ASSETS
 from omni.ui.suggestions import EXAMPLES
 from omni.ui.theme import THEME
+from omni.ui.tools import build_tools
 
 UPLOADS_LAST = (3600, 3600)  # seconds: how often uploads are looked through, how old they may become
 
@@ -29,7 +30,9 @@ def build_page(engine: Engine, settings: Settings) -> gr.Blocks:
             gr.HTML(f"<b>Omni Playground</b><span>{engine.name}</span>", elem_id="omni-title", apply_default_css=False)
             fresh = gr.Button("New chat", size="sm", elem_id="omni-fresh", min_width=0)
         actions = build_chat(engine, root, fresh)
-        build_api(actions)
+        build_api(actions, listed=not settings.mcp)  # what is listed is a tool, and a tool cannot stream
+        if settings.mcp:
+            build_tools(actions)
     return page.queue(max_size=settings.queue_size, default_concurrency_limit=1)
 
 
@@ -47,5 +50,6 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "strict_cors": True,
+        "mcp_server": settings.mcp,
         "ssr_mode": False,
     }

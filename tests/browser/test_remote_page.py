@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 
 import pytest
 from browsing import visit
@@ -18,25 +17,18 @@ from omni.primer.shipping import FILE
 
 pytestmark = pytest.mark.skipif(not (WEIGHTS / FILE).exists(), reason="no weights are shipped yet")
 
-KEY = "sk-of-the-browser-test"
-
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a page whose model is served by another page, both started as a host would start them."""
+def front(playground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a page whose model is served by another page, started as a host would start it."""
     root = tmp_path_factory.mktemp("remote")
-    keys = {"OMNI_API_KEY": KEY, "OMNI_REMOTE_KEY": KEY, "OMP_NUM_THREADS": "1"}
-
-    def page(name: str, *arguments: str) -> AbstractContextManager[str]:
-        program = [sys.executable, str(REPOSITORY / "app.py"), "--root", str(root / name), *arguments]
-        ready = "/health" if "--api" in arguments else "/config"
-        return running(lambda port: [*program, "--port", str(port)], root / f"{name}.log", ready, **keys)
-
-    with page("back", "--api") as back:
-        far = ("--engine", "remote", "--base-url", f"{back}/v1", "--log-level", "debug")
-        with page("front", *far) as front:
-            yield f"{front}/"
-    assert all(KEY not in (root / f"{name}.log").read_text(errors="replace") for name in ("back", "front"))
+    program = [sys.executable, str(REPOSITORY / "app.py"), "--root", str(root / "data"), "--log-level", "debug"]
+    program += ["--engine", "remote", "--base-url", f"{playground.address}/v1"]
+    log, environment = root / "server.log", {"OMNI_REMOTE_KEY": playground.key}
+    with running(lambda port: [*program, "--port", str(port)], log, "/config", **environment) as address:
+        yield f"{address}/"
+    assert playground.key not in log.read_text(errors="replace")
+    assert playground.key not in playground.log.read_text(errors="replace")
 
 
 @pytest.fixture
@@ -44,7 +36,7 @@ def talk(browser, front: str, view: dict) -> Iterator[Page]:
     yield from visit(browser, front, view)
 
 
-def test_a_conversation_with_speech_and_a_picture_goes_through_two_servers(talk: Page):
+def test_a_conversation_with_speech_and_a_picture_goes_through_two_servers(talk: Page, playground):
     expect(talk.locator("#omni-title")).to_contain_text("Primer")
     ask(talk, "say hello")
     talk.wait_for_function("Number(document.querySelector('.omni-player').dataset.loudest) > 0.05")
@@ -61,4 +53,4 @@ def test_a_conversation_with_speech_and_a_picture_goes_through_two_servers(talk:
     ask(talk, "make it blue")
     done(talk)
     expect(talk.locator(REPLY).last).to_contain_text("blue")
-    assert KEY not in talk.content()
+    assert playground.key not in talk.content()
