@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
 import torch
 
+from omni.errors import OmniError
 from omni.exams import rows
+from omni.exams.distant import DistantStudent
 from omni.exams.exam import PART_OF, PARTS, Exam, nf4_drop
 from omni.exams.probes import Probes
 from omni.exams.rows import GOALS, Score
@@ -27,29 +30,42 @@ COUNT, QUICK = 200, 10
 def main(words: list[str] | None = None) -> int:
     arguments = _parse(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    for chatty in ("httpx", "omni.media"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     torch.set_num_threads(arguments.threads)
     if missing := absent():
         print(missing, file=sys.stderr)
         return 2
     try:
-        student = Student.shipped(arguments.weights)
+        student = distant(arguments) if arguments.engine == "remote" else Student.shipped(arguments.weights)
+    except OmniError as error:
+        print(error, file=sys.stderr)
+        return 2
     except OSError:
         log.exception("loading failed")
         print(f"There are no weights of Primer in {arguments.weights}.", file=sys.stderr)
         return 2
     probes = Probes()
-    exam = Exam(student, probes, arguments.count)
+    exam = Exam(student, probes, arguments.count, arguments.engine if arguments.engine == "remote" else Exam.name)
     for part in PARTS:
         wanted = [name for name in arguments.only if PART_OF.get(name, name) == part]
         if wanted:
             _report([one for one in exam.scores(part) if one.name in wanted], arguments)
-    if "nf4_drop" in arguments.only:
+    if "nf4_drop" in arguments.only and arguments.engine == "primer":
         if arguments.checkpoint is None or not arguments.checkpoint.exists():
             log.warning("nf4_drop is skipped: --checkpoint names no file with the 16-bit weights.")
         else:
             exact = Exam(Student.unshipped(arguments.weights, arguments.checkpoint), probes, arguments.count, "16-bit")
             _report([nf4_drop(exam, exact)], arguments)
     return 0
+
+
+def distant(arguments: argparse.Namespace) -> DistantStudent:
+    """A model on a server; its key is read from OMNI_REMOTE_KEY. Raises OmniError."""
+    from omni.engines.remote.engine import RemoteEngine
+
+    key = os.environ.get("OMNI_REMOTE_KEY", "")
+    return DistantStudent(RemoteEngine.open(arguments.server, arguments.base_url, key, arguments.model))
 
 
 def absent() -> str:
@@ -73,6 +89,10 @@ def _report(scores: list[Score], arguments: argparse.Namespace) -> None:
 
 def _parse(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m omni.exams", description=__doc__.splitlines()[0])
+    parser.add_argument("--engine", choices=("primer", "remote"), default="primer", help="who is examined")
+    parser.add_argument("--server", default="openai", help="what the server of remote speaks")
+    parser.add_argument("--base-url", default="", help="address of the server of remote")
+    parser.add_argument("--model", default="", help="name of the model there; empty is the first")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the shipped weights")
     parser.add_argument("--checkpoint", type=Path, help="training checkpoint with the 16-bit weights, for nf4_drop")
     parser.add_argument("--only", type=_names, default=list(GOALS), help="rows, separated by commas")
@@ -83,7 +103,7 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if arguments.quick:
         arguments.count = QUICK
-    elif arguments.out is None:
+    elif arguments.out is None and arguments.engine == "primer":
         arguments.out = arguments.weights / rows.FILE
     return arguments
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from omni.exams import pitch, questions, reading
+from omni.exams.distant import DistantStudent
 from omni.exams.probes import THINGS, Probes, background, scene_of
 from omni.exams.questions import Question
 from omni.exams.rows import GOALS, Score
@@ -35,7 +36,7 @@ Asked = list[tuple[Question, Answer]]
 class Exam:
     """One sitting. State: the scores so far, by part, so that no part is asked twice."""
 
-    student: Student
+    student: Student | DistantStudent
     probes: Probes
     count: int = 200
     name: str = "4-bit"
