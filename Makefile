@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := 2.13.0
 
-.PHONY: run test lint browser servers train exam bench bench-experts figures bench-real gpu
+.PHONY: run test lint browser servers train exam bench bench-experts bench-remote figures bench-real gpu
 
 run: $(VENV)/run.stamp
 	$(PY) app.py $(ARGS)
@@ -42,6 +42,9 @@ bench: $(VENV)/test.stamp
 bench-experts: $(VENV)/bench.stamp
 	$(PY) -m omni.bench.policies
 	$(PY) -m omni.bench.experts $(ARGS)
+
+bench-remote: $(VENV)/run.stamp
+	$(PY) -m omni.bench.remote $(ARGS)
 
 figures: $(VENV)/run.stamp
 	$(PY) -m omni.figures $(ARGS)

@@ -59,7 +59,7 @@ def open_house(settings: Settings, report: Callable[[Progress], None]) -> tuple[
     if not settings.api:
         return engine, []
     engine = InTurn(engine, settings.queue_size)
-    return engine, routes(engine, settings.api_key, settings.max_upload_mb)
+    return engine, routes(engine, settings.api_key, settings.max_upload_mb, settings.queue_size + 8)
 
 
 def prepare(settings: Settings) -> None:

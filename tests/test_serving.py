@@ -214,6 +214,16 @@ def test_a_body_that_is_too_large_is_refused_however_it_comes(http):
     assert (told.status_code, untold.status_code) == (413, 413)
 
 
+def test_only_so_many_come_in_at_once():
+    with serving(Starlette(routes=routes(FakeEngine(), "", 1, at_once=1))) as address:
+        body = {"messages": user("slow"), "stream": True}
+        with httpx.stream("POST", f"{address}/v1/chat/completions", json=body) as first:
+            lines = first.iter_lines()
+            next(lines)
+            refused = httpx.get(f"{address}/v1/models")
+        assert refused.status_code == 429 and refused.headers["Retry-After"] == "5"
+
+
 def test_pages_of_other_sites_are_turned_away(http, address):
     assert http.get("/v1/models", headers={"Origin": "https://evil.example"}).status_code == 403
     assert http.get("/v1/models", headers={"Origin": address}).status_code == 200

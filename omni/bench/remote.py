@@ -1,4 +1,4 @@
-"""What the way over HTTP costs: ``python -m omni.bench.remote`` writes ``omni/bench/results/remote.json``.
+"""What the way over HTTP costs: ``make bench-remote`` writes ``omni/bench/results/remote.json``.
 
 The same questions go to Primer in this process and, by turns, through the remote engine to ``app.py --api`` in another
 one on this machine. What is added is the median of the differences of each pair.
@@ -112,7 +112,7 @@ def measure(repeats: int) -> list[Row]:
             here = statistics.median(here for here, _ in taken) * 1000
             for label, value, wanted in ((row, added, goal), (row.replace("added", "in_process"), here, None)):
                 log.info("%-26s %8.2f ms", label, value)
-                command = "python -m omni.bench.remote"
+                command = "make bench-remote"
                 rows.append(Row(label, round(value, 2), "ms", wanted, "lower", count, None, None, machine(), command))
     return rows
 

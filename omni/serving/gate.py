@@ -14,11 +14,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Gate:
-    """Lets a request through that carries the key, if there is one, comes from no other site, and is not too large."""
+    """Lets a request through that carries the key, if there is one, comes from no other site, and is not too large.
 
-    def __init__(self, app: ASGIApp, key: str, most_bytes: int):
+    State: how many are inside; bodies are held in memory, so there is a bound on that too.
+    """
+
+    def __init__(self, app: ASGIApp, key: str, most_bytes: int, most_at_once: int):
         """``key`` empty lets everybody in; ``most_bytes`` of a body."""
-        self.app, self.key, self.most_bytes = app, key, most_bytes
+        self.app, self.key, self.most_bytes, self.most_at_once = app, key, most_bytes, most_at_once
+        self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -28,7 +32,11 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self.app(scope, self._counted(receive), send)
+        self._inside += 1
+        try:
+            await self.app(scope, self._counted(receive), send)
+        finally:
+            self._inside -= 1
 
     def _refusal(self, headers: Headers) -> JSONResponse | None:
         if self.key and not self._knows_key(headers):
@@ -38,6 +46,9 @@ class Gate:
             return answer(HTTPStatus.FORBIDDEN, "Pages of other sites may not use this server.")
         if int(headers.get("content-length") or 0) > self.most_bytes:
             return self._too_large()
+        if self._inside >= self.most_at_once:
+            busy = "Too many requests at once; please try again soon."
+            return answer(HTTPStatus.TOO_MANY_REQUESTS, busy, **{"Retry-After": "5"})
         return None
 
     def _knows_key(self, headers: Headers) -> bool:

@@ -23,12 +23,13 @@ from omni.serving.videos import Clips
 CLIENT_LEFT = 499  # as nginx calls it; nobody reads it
 
 
-def routes(engine: Engine, key: str, upload_mb: int) -> list[BaseRoute]:
+def routes(engine: Engine, key: str, upload_mb: int, at_once: int = 24) -> list[BaseRoute]:
     """``/v1`` and ``/health`` for an engine that lets one reply wait for another.
 
-    ``key``: what programs have to send, empty for none; ``upload_mb``: largest file, which comes in base64.
+    ``key``: what programs have to send, empty for none; ``upload_mb``: largest file, which comes in base64;
+    ``at_once``: most requests at a time, those that wait among them.
     """
-    gated = Gate(_protocol(engine), key, upload_mb * 2**20 * 4 // 3 + 2**20)
+    gated = Gate(_protocol(engine), key, upload_mb * 2**20 * 4 // 3 + 2**20, at_once)
     return [Route("/health", _health), Mount("/v1", app=gated)]
 
 
