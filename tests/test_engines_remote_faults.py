@@ -66,8 +66,9 @@ def good(exchange: Exchange) -> None:
 def test_a_server_that_is_not_there_is_named_at_the_start():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(faults.Unreachable, match="cannot be reached"):
-            opened(f"http://127.0.0.1:{free.getsockname()[1]}/v1")
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+        with pytest.raises(OmniError, match=f"{address} cannot be used. The model's server cannot be reached"):
+            opened(address)
 
 
 def test_a_key_that_is_refused_is_a_sentence_without_the_key(tmp_path, caplog):

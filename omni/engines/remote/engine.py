@@ -38,7 +38,10 @@ class RemoteEngine:
     ) -> RemoteEngine:
         """Find out what ``server`` (a name in DIALECTS) at ``base_url`` offers. Raises OmniError."""
         line, dialect = Line(base_url, key, patience), DIALECTS[server]()
-        offer = discover(line, dialect, model)
+        try:
+            offer = discover(line, dialect, model)
+        except faults.RemoteFault as fault:
+            raise OmniError(f"The server at {line.base_url} cannot be used. {fault}") from fault
         log.info("%s at %s gives %s, takes %s", offer.model, line.base_url, listed(offer.outputs), sorted(offer.inputs))
         return cls(line, dialect, offer)
 
