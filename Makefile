@@ -6,12 +6,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := 2.13.0
 
-.PHONY: run test lint browser train exam bench bench-live bench-experts bench-watermark figures bench-real gpu
+.PHONY: run test lint browser servers train exam bench bench-live bench-experts bench-remote bench-watermark figures bench-real gpu
 
 run: $(VENV)/run.stamp
 	$(PY) app.py $(ARGS)
 
-test: $(VENV)/test.stamp browser
+test: $(VENV)/test.stamp browser servers
 	$(PY) -m pytest $(ARGS)
 
 lint: $(VENV)/test.stamp
@@ -24,6 +24,11 @@ browser: $(VENV)/test.stamp
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || $(PY) -m playwright install chromium \
 	  || echo "No browser could be had: the browser tests will be skipped."
+
+# The published protocol of two omni servers, without their engines, for the tests that hold our requests against it.
+servers: $(VENV)/test.stamp
+	@test -d build/servers || $(PY) -m pip install -q --no-deps --target build/servers sglang-omni==0.1.9 \
+	  vllm-omni==0.30.0 msgspec msgpack pyzmq xxhash pybase64 || echo "No protocols could be had: their tests will be skipped."
 
 train: $(VENV)/run.stamp
 	$(PY) -m omni.primer.training $(ARGS)
@@ -43,6 +48,9 @@ bench-experts: $(VENV)/bench.stamp
 
 bench-watermark: $(VENV)/test.stamp
 	$(PY) -m omni.bench.watermark $(ARGS)
+
+bench-remote: $(VENV)/run.stamp
+	$(PY) -m omni.bench.remote $(ARGS)
 
 figures: $(VENV)/run.stamp
 	$(PY) -m omni.figures $(ARGS)

@@ -1,14 +1,25 @@
 """Start the playground: settings, engine, page. Nothing else happens here."""
 
-import spaces  # noqa: F401, I001  -- has to come before anything that touches CUDA
+from __future__ import annotations  # noqa: I001  -- the next has to come before anything that touches CUDA
+
+import spaces  # noqa: F401
 
 import logging
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from omni.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from omni.engine import Engine
+    from omni.events import Progress
 
 
 def main() -> None:
@@ -16,21 +27,39 @@ def main() -> None:
     settings = read_settings()
     prepare(settings)
 
-    from omni.engines import open_engine  # the settings are checked before the slow imports
-    from omni.engines.borrowed import Borrowing
-    from omni.errors import OmniError
+    from omni.errors import OmniError  # the settings are checked before the slow imports
     from omni.ui.page import build_page
     from omni.ui.waiting import WaitingPage
 
     try:
         with WaitingPage(settings.host, settings.port) as waiting:
-            page = build_page(Borrowing(open_engine(settings, waiting.tell)), settings)
+            engine, routes = open_house(settings, waiting.tell)
+            page = build_page(engine, settings)
     except OmniError as error:
         sys.exit(str(error))
     try:
-        page.launch()
+        page.launch(routes)
     finally:
         forget(settings)
+
+
+def open_house(settings: Settings, report: Callable[[Progress], None]) -> tuple[Engine, list[BaseRoute]]:
+    """The engine that the page talks to, and the routes beside the page. Raises OmniError."""
+    from omni.engines import open_engine
+    from omni.engines.borrowed import Borrowing
+    from omni.errors import OmniError
+    from omni.serving.routes import routes
+    from omni.serving.turns import InTurn
+
+    if settings.mcp and find_spec("mcp") is None:
+        raise OmniError("--mcp needs the package mcp; please install it with: pip install 'mcp>=1.21,<2'")
+    engine = open_engine(settings, report)
+    if settings.engine != "remote":  # whose model has a GPU of its own
+        engine = Borrowing(engine)
+    if not settings.api:
+        return engine, []
+    engine = InTurn(engine, settings.queue_size)
+    return engine, routes(engine, settings.api_key, settings.max_upload_mb, settings.queue_size + 8)
 
 
 def prepare(settings: Settings) -> None:

@@ -146,7 +146,8 @@ class Finished:
     """The last event of every reply that was not closed from outside."""
 
     usage: Usage
-    reason: Literal["end", "length"] = "end"
+    reason: Literal["end", "length", "cut"] = "end"  # the model's own, at its most tokens, or broken off by a fault
+    why: str = ""  # the fault, in a sentence for the user
 
 
 Event = (

@@ -1,7 +1,8 @@
 """What a server can be told: one frozen dataclass, read from the command line and the environment.
 
-Every field is a flag (``--queue-size``) and a variable (``OMNI_QUEUE_SIZE``); the flag wins. The address may also come
-in Gradio's own variables, as it does on a Space. Imports nothing of ours.
+Every field is a flag (``--queue-size``) and a variable (``OMNI_QUEUE_SIZE``); the flag wins. Keys are variables only,
+since everybody on a machine can read its command lines. The address may also come in Gradio's own variables, as it
+does on a Space. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -24,18 +25,33 @@ def setting(default: Any, about: str, *, among: tuple[str, ...] = (), least: int
     return field(default=default, metadata={"about": about, "among": among, "least": least, "most": most})
 
 
+def secret(about: str) -> Any:
+    """A key: empty by default, no flag, and not in what is shown of the settings."""
+    return field(default="", repr=False, metadata={"about": about, "among": (), "secret": True})
+
+
 @dataclass(frozen=True)
 class Settings:
     """How this server runs."""
 
-    engine: str = setting("primer", "which model answers", among=("primer", "qwen3-omni"))
-    model: str = setting("Qwen/Qwen3-Omni-30B-A3B-Instruct", "checkpoint of qwen3-omni: a folder, or a name on the hub")
+    engine: str = setting("primer", "which model answers", among=("primer", "qwen3-omni", "remote"))
+    model: str = setting(
+        "",
+        "of qwen3-omni a folder or a name on the hub, empty for Qwen3-Omni-30B-A3B-Instruct;\n"
+        "of remote a name on its server, empty for the first there",
+    )
     revision: str = setting("", "commit of that checkpoint; empty is the one that this version was written for")
     system: str = setting("", "what qwen3-omni is told before every conversation")
     device: str = setting("auto", "where the model runs", among=("auto", "cpu", "cuda"))
     memory: str = setting(
         "all", "most memory for the model, such as 12GB, or all; for Primer, of its experts alone (5 MB)"
     )
+    server: str = setting("openai", "what the server of remote speaks", among=("openai", "vllm", "sglang", "dashscope"))
+    base_url: str = setting("", "address of the server of remote, such as https://host/v1; http to this machine only")
+    remote_key: str = secret("key for the server of remote")
+    api: bool = setting(False, "also serve the model to programs, under /v1 as OpenAI does")
+    api_key: str = secret("key that those programs have to send")
+    mcp: bool = setting(False, "also offer the model to other models, as tools over MCP")
     host: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 is every address of the machine")
     port: int = setting(7860, "port to listen on", least=1, most=65535)
     share: bool = setting(False, "also open a public gradio.live address")
@@ -67,7 +83,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     values = {}
     try:
         for one in fields(Settings):
-            if given[one.name] is not None:
+            if given.get(one.name) is not None:
                 values[one.name] = convert(one, given[one.name], flag_of(one))
                 continue
             for variable in (variable_of(one), GRADIO.get(one.name)):
@@ -87,6 +103,11 @@ def flag_of(one: Field) -> str:
 def variable_of(one: Field) -> str:
     """``queue_size`` is ``OMNI_QUEUE_SIZE``."""
     return PREFIX + one.name.upper()
+
+
+def is_secret(one: Field) -> bool:
+    """Whether the field is a key, which has no flag."""
+    return one.metadata.get("secret", False)
 
 
 def convert(one: Field, raw: str, source: str) -> Any:
@@ -137,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     for one in fields(Settings):
         assert one.default is not MISSING
+        if is_secret(one):
+            continue
         among = one.metadata["among"]
         choice = f" ({', '.join(among)})" if among else ""
         switch = {"nargs": "?", "const": "yes"} if one.default is False else {}
@@ -146,4 +169,6 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{one.metadata['about']}{choice}\n[{variable_of(one)}, default {one.default}]",
             **switch,
         )
+    keys = (f"{variable_of(one)}: {one.metadata['about']}" for one in fields(Settings) if is_secret(one))
+    parser.epilog = "Keys are read from the environment alone:\n  " + "\n  ".join(keys)
     return parser

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-
-REPOSITORY = Path(__file__).parents[1]
-START_SECONDS = 120  # a loaded machine takes long to import torch
+from processes import REPOSITORY, running
 
 
 @dataclass(frozen=True)
@@ -41,43 +34,36 @@ class Server:
             return reader.get_validation_state() if reader else "no credentials"
 
 
+@dataclass(frozen=True)
+class Playground:
+    """The program in a process of its own."""
+
+    address: str
+    key: str
+    log: Path
+
+
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The page on the scripted engine, or on the engine that an indirect parameter names."""
     engine = getattr(request, "param", "fake")
     root = tmp_path_factory.mktemp("server")
-    port = free_port()
-    command = [sys.executable, str(REPOSITORY / "tests" / "serve.py"), engine, str(port), str(root)]
-    log = root / "server.log"
+    script = [sys.executable, str(REPOSITORY / "tests" / "serve.py"), engine]
     # Gradio forgets a closed tab after an hour, under this variable after a second.
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "GRADIO_IS_E2E_TEST": "1"}
-    with log.open("wb") as sink, subprocess.Popen(command, env=environment, stdout=sink, stderr=sink) as process:
-        address = f"http://127.0.0.1:{port}/"
-        try:
-            wait_for(address, process, log)
-            yield Server(address, root)
-        finally:
-            process.terminate()
+    environment = {"PYTHONPATH": str(REPOSITORY), "GRADIO_IS_E2E_TEST": "1"}
+    log = root / "server.log"
+    with running(lambda port: [*script, str(port), str(root)], log, **environment) as address:
+        yield Server(f"{address}/", root)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    """Return when the server answers; fail with its log when it ended or took too long."""
-    give_up = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up and process.poll() is None:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            process.poll()
-            time.sleep(0.2)
-    pytest.fail(f"The server did not start:\n{log.read_text()}")
+@pytest.fixture(scope="session")
+def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """The whole program as a host starts it for programs and models too: Primer, the page, --api with a key, --mcp."""
+    root, key = tmp_path_factory.mktemp("playground"), "sk-of-the-playground"
+    command = [sys.executable, str(REPOSITORY / "app.py"), "--api", "--mcp", "--root", str(root / "data")]
+    log, environment = root / "server.log", {"OMNI_API_KEY": key, "OMP_NUM_THREADS": "1"}
+    with running(lambda port: [*command, "--port", str(port)], log, "/health", **environment) as address:
+        yield Playground(address, key, log)
 
 
 @pytest.fixture(scope="session")

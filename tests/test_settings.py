@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omni.settings import Settings, flag_of, read_settings, variable_of
+from omni.settings import Settings, flag_of, is_secret, read_settings, variable_of
 
 
 def test_defaults_are_safe():
@@ -22,8 +22,20 @@ def test_every_field_is_a_flag_and_a_variable_in_the_help(capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert end.value.code == 0
     for field in fields(Settings):
+        if is_secret(field):
+            assert f"{variable_of(field)}: {field.metadata['about']}" in shown
+            continue
         assert flag_of(field) in shown
         assert f"[{variable_of(field)}, default {field.default}]" in shown
+
+
+def test_keys_come_from_the_environment_alone_and_are_not_shown(capsys: pytest.CaptureFixture):
+    settings = read_settings([], {"OMNI_REMOTE_KEY": "sk-1", "OMNI_API_KEY": "sk-2"})
+    assert (settings.remote_key, settings.api_key) == ("sk-1", "sk-2")
+    assert "sk-" not in repr(settings)
+    with pytest.raises(SystemExit):
+        read_settings(["--api-key", "sk-3"], {})
+    assert "--api-key" in capsys.readouterr().err
 
 
 def test_a_flag_wins_over_a_variable():
@@ -54,7 +66,7 @@ def test_a_switch_can_be_turned_off_by_its_variable(word: str):
     [
         (["--port", "0"], {}, "--port must be between 1 and 65535, not 0."),
         (["--port", "http"], {}, "--port must be a whole number, not 'http'."),
-        ([], {"OMNI_ENGINE": "oracle"}, "OMNI_ENGINE must be one of primer, qwen3-omni, not 'oracle'."),
+        ([], {"OMNI_ENGINE": "oracle"}, "OMNI_ENGINE must be one of primer, qwen3-omni, remote, not 'oracle'."),
         ([], {"OMNI_SHARE": "maybe"}, "OMNI_SHARE must be yes or no, not 'maybe'."),
     ],
 )

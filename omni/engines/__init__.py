@@ -20,10 +20,10 @@ def open_engine(settings: Settings, report: Callable[[Progress], None] = lambda 
 
         return PrimerEngine.open(settings.device, memory=settings.memory, slabs=settings.root / "experts")
     if settings.engine == "qwen3-omni":
-        from omni.engines.qwen3_omni import Qwen3OmniEngine
+        from omni.engines.qwen3_omni import REPOSITORY, Qwen3OmniEngine
 
         return Qwen3OmniEngine.open(
-            settings.model,
+            settings.model or REPOSITORY,
             settings.revision,
             settings.device,
             settings.memory,
@@ -31,4 +31,8 @@ def open_engine(settings: Settings, report: Callable[[Progress], None] = lambda 
             settings.system,
             report=report,
         )
+    if settings.engine == "remote":
+        from omni.engines.remote.engine import RemoteEngine
+
+        return RemoteEngine.open(settings.server, settings.base_url, settings.remote_key, settings.model)
     raise ValueError(f"no engine is called {settings.engine!r}")

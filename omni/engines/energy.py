@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 POWERCAP = Path("/sys/class/powercap")
 Counter = Callable[[], float]  # joules since some moment
@@ -18,8 +20,9 @@ Counter = Callable[[], float]  # joules since some moment
 class Meter:
     """State: the counters of this machine by device, and where they stood when the meter was made."""
 
-    def __init__(self, device: torch.device, powercap: Path = POWERCAP):
-        self._counters = {**processors(powercap), **(gpu(device) if device.type == "cuda" else {})}
+    def __init__(self, on_gpu: torch.device | None, powercap: Path = POWERCAP):
+        """``on_gpu``: the GPU that computes, None where it is a processor."""
+        self._counters = {**processors(powercap), **(gpu(on_gpu) if on_gpu is not None else {})}
         self._before = {name: counter() for name, counter in self._counters.items()}
 
     def joules(self) -> dict[str, float]:
@@ -61,6 +64,8 @@ def gpu(device: torch.device) -> dict[str, Counter]:
         import pynvml
     except ImportError:
         return {}
+    import torch
+
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

@@ -6,15 +6,17 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Self
-
-import torch
+from typing import TYPE_CHECKING, Self
 
 from omni.engines.energy import Meter
 from omni.engines.trace import Trace
 from omni.events import Span, Telemetry, Usage
-from omni.experts.residence import Experts
 from omni.experts.stats import Counts
+
+if TYPE_CHECKING:
+    import torch
+
+    from omni.experts.residence import Experts  # brings torch along, which a remote engine does without
 
 EVERY = 0.25  # seconds between two pieces of telemetry
 STAGES = {"clip": "video"}  # the modality that a first belongs to, where it is called otherwise
@@ -29,7 +31,7 @@ class Tally:
     def __init__(self, experts: Experts | None = None, telemetry: bool = False):
         self.experts = experts
         self.counted = experts.counts() if experts else Counts()
-        self.device = experts.device if experts else torch.device("cpu")
+        self.gpu: torch.device | None = experts.device if experts and experts.device.type == "cuda" else None
         self.tokens_in: Counter[str] = Counter()
         self.tokens_out: Counter[str] = Counter()
         self.times: dict[str, float] = {}
@@ -39,9 +41,11 @@ class Tally:
         if experts and telemetry:
             shapes = {held.pool.name: (len(held.pool.layers), held.top_k, held.pool.experts) for held in experts.pools}
             self.trace = Trace(shapes)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        self.meter = Meter(self.device)
+        if self.gpu is not None:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.gpu)
+        self.meter = Meter(self.gpu)
         self.started = time.perf_counter()
         self._stages: dict[str, list[float]] = {}
         self._last = self._told = 0.0
@@ -121,6 +125,8 @@ class Tally:
 
     def _peak_bytes(self) -> int:
         """The GPU's memory at its fullest in this reply, or the process at its fullest so far."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
+        if self.gpu is not None:
+            import torch
+
+            return torch.cuda.max_memory_allocated(self.gpu)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

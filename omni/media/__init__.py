@@ -3,7 +3,7 @@
 Only this package makes media parts. It knows nothing of engines, models or the page.
 """
 
-from omni.media.audio import read_audio, write_audio
+from omni.media.audio import Resampler, encode_audio, read_audio, resample, write_audio
 from omni.media.bundle import description, open_bundle
 from omni.media.image import read_image, write_image
 from omni.media.intake import take, take_text
@@ -13,11 +13,14 @@ from omni.media.video import read_video, write_video
 __all__ = [
     "LIMITS",
     "Limits",
+    "Resampler",
     "description",
+    "encode_audio",
     "open_bundle",
     "read_audio",
     "read_image",
     "read_video",
+    "resample",
     "take",
     "take_text",
     "write_audio",

@@ -74,15 +74,60 @@ def wav(samples: np.ndarray, rate: int) -> bytes:
     return buffer.getvalue()
 
 
+class Resampler:
+    """Samples at one rate to samples at another, as they come; the pieces join without gap.
+
+    State: the filter's memory, and how many samples came and went.
+    """
+
+    def __init__(self, rate: int, new_rate: int) -> None:
+        self.rate, self.new_rate = rate, new_rate
+        self._filter = av.AudioResampler(format="flt", layout="mono", rate=new_rate)
+        self._taken = self._given = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """What is known of the sound at the new rate after (N,) float32 more at the old one."""
+        if self.rate == self.new_rate or not len(samples):
+            return samples
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None], np.float32), format="flt", layout="mono")
+        frame.rate = self.rate
+        self._taken += len(samples)
+        return self._of(frame)
+
+    def finish(self) -> np.ndarray:
+        """The rest, so that all of it is round(N * new_rate / rate) samples."""
+        if not self._taken:
+            return np.zeros(0, np.float32)
+        left = round(self._taken * self.new_rate / self.rate) - self._given
+        return fit(self._of(None), max(0, left))
+
+    def _of(self, frame: av.AudioFrame | None) -> np.ndarray:
+        pieces = [piece.to_ndarray().reshape(-1) for piece in self._filter.resample(frame)]
+        made = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        self._given += len(made)
+        return made
+
+
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """(N,) float32 at ``rate`` to (round(N * new_rate / rate),) float32 at ``new_rate``."""
     if rate == new_rate or not len(samples):
         return samples
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=new_rate)
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None], np.float32), format="flt", layout="mono")
-    frame.rate = rate
-    pieces = [piece.to_ndarray().reshape(-1) for piece in (*resampler.resample(frame), *resampler.resample(None))]
-    return fit(np.concatenate([np.zeros(0, np.float32), *pieces]), round(len(samples) * new_rate / rate))
+    resampler = Resampler(rate, new_rate)
+    pieces = np.concatenate([resampler.push(samples), resampler.finish()])
+    return fit(pieces, round(len(samples) * new_rate / rate))
+
+
+def encode_audio(samples: np.ndarray, rate: int, kind: str) -> bytes:
+    """The file of (N,) float32 samples: wav and flac in 16 bits, mp3, or opus in OGG. Raises ValueError for others."""
+    if kind == "wav":
+        return wav(sound_samples(samples), rate)
+    known = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
+    if kind not in known:
+        raise ValueError(f"sound is not written as {kind!r}")
+    buffer = io.BytesIO()
+    container, coding = known[kind]
+    soundfile.write(buffer, sound_samples(samples), rate, format=container, subtype=coding)
+    return buffer.getvalue()
 
 
 def fit(samples: np.ndarray, count: int) -> np.ndarray:

@@ -268,8 +268,8 @@ def _returning(here: Visit, laid: Laid, words: str, line: Any) -> Screen:
 def _ended(here: Visit, voice: Voice) -> Screen:
     """The last update of a reply: complete, or stopped where it is. Raises OmniError where it is complete and empty."""
     draft = here.draft
-    if draft.usage is None:
-        return _stopped_at(visit.settle(here), status.stopped())
+    if draft.usage is None or draft.broken:
+        return _stopped_at(visit.settle(here), status.failed(draft.broken) if draft.broken else status.stopped())
     if not draft.made and not draft.speech:
         raise OmniError("The model had nothing to say to this; please try again or ask it differently.")
     here = visit.conclude(here)

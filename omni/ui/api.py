@@ -24,8 +24,8 @@ from omni.ui.draft import Draft
 Reply = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
-def build_api(actions: Actions) -> None:
-    """Add the endpoint ``/chat`` to the page under construction."""
+def build_api(actions: Actions, listed: bool = True) -> None:
+    """Add the endpoint ``/chat`` to the page under construction; where it is not ``listed``, it works all the same."""
 
     def chat(
         text: str,
@@ -58,7 +58,8 @@ def build_api(actions: Actions) -> None:
         except Exception as error:
             raise gr.Error(sentence_of(error), print_exception=False) from error
 
-    gr.api(chat, api_name="chat", concurrency_limit=1, concurrency_id=MODEL)
+    seen = "public" if listed else "undocumented"
+    gr.api(chat, api_name="chat", api_visibility=seen, concurrency_limit=1, concurrency_id=MODEL)
 
 
 def replies(actions: Actions, text: str, files: list[dict], wish: Any) -> Iterator[Reply]:
@@ -80,6 +81,8 @@ def replies(actions: Actions, text: str, files: list[dict], wish: Any) -> Iterat
                     draft = draft.plus(event)
                 yield update(draft, draft.made)
         yield update(draft, draft.parts())
+        if draft.broken:
+            raise OmniError(draft.broken)
 
 
 def update(draft: Draft, parts: tuple) -> Reply:

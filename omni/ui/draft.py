@@ -40,6 +40,7 @@ class Draft:
     done: float | None = None  # 0..1 of what it is doing, where that is known
     usage: Usage | None = None  # set when the reply is complete
     cut: bool = False  # the reply ran into its limit of tokens
+    broken: str = ""  # the fault that broke the reply off, in a sentence
 
     def plus(self, event: Event) -> Draft:
         """The draft after one more event, in which marks stand already; finished pictures and clips become files."""
@@ -62,8 +63,8 @@ class Draft:
                 return replace(self, doing=doing, done=done)
             case Telemetry():  # see look.py
                 return self
-            case Finished(usage, reason):
-                return replace(self, usage=usage, cut=reason == "length")
+            case Finished(usage, reason, why):
+                return replace(self, usage=usage, cut=reason == "length", broken=why if reason == "cut" else "")
 
     def parts(self) -> tuple[Part, ...]:
         """The parts of the reply as it stands, the speech as one file at their end."""

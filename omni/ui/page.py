@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from starlette.routing import BaseRoute
 
 from omni.engine import Engine
 from omni.errors import OmniError
@@ -21,6 +23,7 @@ from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
 from omni.ui.talks import Talks
 from omni.ui.theme import THEME
+from omni.ui.tools import build_tools
 
 UPLOADS_LAST = (3600, 3600)  # seconds: how often uploads are looked through, how old they may become
 
@@ -33,9 +36,9 @@ class Page:
     talks: Talks
     settings: Settings
 
-    def launch(self) -> None:
-        """Serve until the process is ended."""
-        self.blocks.launch(**launch_options(self.settings), app_kwargs={"routes": [self.talks.route]})
+    def launch(self, routes: Sequence[BaseRoute] = ()) -> None:
+        """Serve until the process is ended, with more ``routes`` beside the page."""
+        self.blocks.launch(**launch_options(self.settings), app_kwargs={"routes": [self.talks.route, *routes]})
 
 
 def build_page(engine: Engine, settings: Settings) -> Page:
@@ -63,7 +66,9 @@ def build_page(engine: Engine, settings: Settings) -> Page:
                 build_inside(engine, settings, inside, chosen, LIGHT)
             with tab("Check a file"):
                 build_check(keys)
-        build_api(actions)
+        build_api(actions, listed=not settings.mcp)  # what is listed is a tool, and a tool cannot stream
+        if settings.mcp:
+            build_tools(actions)
     talks = Talks(engine, actions.model, root, keys, settings.live_minutes)
     return Page(blocks.queue(max_size=settings.queue_size, default_concurrency_limit=1), talks, settings)
 
@@ -88,6 +93,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "strict_cors": True,
+        "mcp_server": settings.mcp,
         "ssr_mode": False,
     }
 

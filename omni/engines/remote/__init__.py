@@ -1,0 +1,1 @@
+"""An omni server somebody runs, behind the engine protocol: vLLM-Omni, SGLang-Omni, DashScope, or our own."""

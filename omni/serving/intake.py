@@ -1,0 +1,90 @@
+"""From the messages of a request to a conversation. Files come inside the request; no address is ever fetched."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+from omni import media
+from omni.conversation import Audio, Conversation, Image, Message, Part, Video
+from omni.engine import Capabilities
+from omni.errors import Refused
+from omni.serving.protocol import ChatMessage, ContentPart
+
+MOST_FILES = 8  # in a message, as on the page
+MOST_IN_ALL = 32
+KINDS = {Image: "image", Audio: "audio", Video: "video"}
+
+
+def conversation_of(messages: list[ChatMessage], able: Capabilities, folder: Path) -> Conversation:
+    """The thread of a request, its files decoded into ``folder``. Raises Refused with a sentence; takes a while."""
+    if messages[-1].role != "user":
+        raise Refused("The last message has to be the user's; please end with a question.")
+    files = [part for message in messages if isinstance(message.content, list) for part in message.content]
+    if sum(part.type != "text" for part in files) > MOST_IN_ALL:
+        raise Refused(f"A conversation can carry {MOST_IN_ALL} files; please send fewer.")
+    return Conversation(folder, tuple(message_of(message, able, folder) for message in messages))
+
+
+def message_of(message: ChatMessage, able: Capabilities, folder: Path) -> Message:
+    """One turn. Raises Refused for a role or a file that is not taken, or for a user who says nothing."""
+    if message.role not in ("user", "assistant"):
+        raise Refused(
+            f"No {message.role} message is taken here; only the one who runs this server instructs the model."
+        )
+    content = message.content if message.content is not None else []
+    pieces = [ContentPart(type="text", text=content)] if isinstance(content, str) else content
+    if sum(piece.type != "text" for piece in pieces) > MOST_FILES:
+        raise Refused(f"A message can carry {MOST_FILES} files; please send fewer.")
+    if message.role == "assistant":  # an empty reply is one
+        pieces = [piece for piece in pieces if piece.type != "text" or (piece.text or "").strip()]
+    elif not pieces:
+        raise Refused("The message is empty; please write something or add a file.")
+    return Message(message.role, tuple(part_of(piece, able, folder) for piece in pieces))
+
+
+def part_of(piece: ContentPart, able: Capabilities, folder: Path) -> Part:
+    """Words or a file as a part. Raises Refused."""
+    match piece.type:
+        case "text":
+            return media.take_text(piece.text or "")
+        case "image_url" | "video_url" | "audio_url" if (address := getattr(piece, piece.type)) is not None:
+            taken = take_file(inline(address.url), folder)
+        case "input_audio" if piece.input_audio is not None:
+            taken = take_file(inline(piece.input_audio.data), folder)
+        case _:
+            raise Refused(f"A part of the kind {piece.type!r} without its file, or not known here; please check it.")
+    if KINDS[type(taken)] not in able.inputs:
+        raise Refused(f"This model takes no {KINDS[type(taken)]}; please send another kind.")
+    if piece.caption and isinstance(taken, (Image, Video)):
+        return replace(taken, caption=media.take_text(piece.caption).text)
+    return taken
+
+
+def inline(data: str) -> bytes:
+    """The bytes of a ``data:`` address, or of bare base64. Raises Refused for any other address."""
+    head, comma, body = data.partition(",") if data.startswith("data:") else ("", ",", data)
+    if not comma or (head and not head.endswith(";base64")) or "://" in body[:16]:
+        raise Refused("No address is fetched here; please send the file itself, as a data: address in base64.")
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused("A file in the request is no valid base64; please encode it again.") from None
+
+
+def take_file(content: bytes, folder: Path) -> Image | Audio | Video:
+    """A file of the request as a part. Raises Refused."""
+    upload = folder / f"upload-{secrets.token_hex(8)}"
+    upload.write_bytes(content)
+    try:
+        return media.take(upload, folder)
+    finally:
+        upload.unlink(missing_ok=True)
+
+
+def asked(words: str, folder: Path, *files: Part) -> Conversation:
+    """A conversation of one question."""
+    return Conversation(folder, (Message("user", (*files, media.take_text(words))),))
