@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from omni.conversation import Conversation
-from omni.engine import Capabilities, Engine, Wish
+from omni.engine import Capabilities, Engine, Inside, Wish, inside_of
 from omni.errors import OmniError
 from omni.events import Event, Progress
 
@@ -34,6 +34,10 @@ class InTurn:
     @property
     def capabilities(self) -> Capabilities:
         return self.engine.capabilities
+
+    @property
+    def inside(self) -> Inside | None:
+        return inside_of(self.engine)
 
     @property
     def waiting(self) -> int:
