@@ -24,7 +24,8 @@ def test_a_turn_is_the_speech_without_the_silence_around_it():
     assert began == Began() and isinstance(ended, Ended)
     assert abs(len(ended.samples) - len(voice)) < AROUND
     loud = np.flatnonzero(np.abs(ended.samples) > 0.02) / RATE
-    assert loud[0] < 0.15 and len(ended.samples) / RATE - loud[-1] < 0.15
+    assert loud[0] < 0.1
+    assert len(ended.samples) / RATE - loud[-1] < 6 * FRAME_SECONDS  # two are kept, the detector is three or four late
 
 
 def test_a_voice_is_noticed_within_two_tenths_of_a_second():
