@@ -48,6 +48,7 @@ def open_house(settings: Settings, report: Callable[[Progress], None]) -> tuple[
     from omni.engines import open_engine
     from omni.engines.borrowed import Borrowing
     from omni.errors import OmniError
+    from omni.provenance.keys import FOLDER, open_keys
     from omni.serving.routes import routes
     from omni.serving.turns import InTurn
 
@@ -59,7 +60,8 @@ def open_house(settings: Settings, report: Callable[[Progress], None]) -> tuple[
     if not settings.api:
         return engine, []
     engine = InTurn(engine, settings.queue_size)
-    return engine, routes(engine, settings.api_key, settings.max_upload_mb, settings.queue_size + 8)
+    keys = open_keys(settings.root / FOLDER, settings.timestamps)
+    return engine, routes(engine, keys, settings.api_key, settings.max_upload_mb, settings.queue_size + 8)
 
 
 def prepare(settings: Settings) -> None:

@@ -36,10 +36,12 @@ from omni.events import (
     SpeechChunk,
     TextDelta,
 )
+from omni.provenance.keys import Keys
 from omni.serving.routes import routes
 from omni.serving.turns import InTurn
 
 KEY = "sesame"
+UNMARKED = Keys(None, None)  # so that what comes is what was made
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def primer() -> PrimerEngine:
 
 
 def far(engine: Engine, server: str = "openai") -> Iterator[RemoteEngine]:
-    with serving(Starlette(routes=routes(InTurn(engine, 4), KEY, upload_mb=20))) as address:
+    with serving(Starlette(routes=routes(InTurn(engine, 4), UNMARKED, KEY, upload_mb=20))) as address:
         yield RemoteEngine.open(server, f"{address}/v1", KEY)
 
 

@@ -20,6 +20,8 @@ from PIL import Image
 from starlette.applications import Starlette
 
 from omni import media
+from omni.provenance.check import check
+from omni.provenance.keys import Keys
 from omni.serving.routes import routes
 from omni.serving.turns import InTurn
 
@@ -37,8 +39,8 @@ def turns(engine: FakeEngine) -> InTurn:
 
 
 @pytest.fixture(scope="module")
-def address(turns: InTurn) -> Iterator[str]:
-    with serving(Starlette(routes=routes(turns, KEY, upload_mb=1))) as address:
+def address(turns: InTurn, keys: Keys) -> Iterator[str]:
+    with serving(Starlette(routes=routes(turns, keys, KEY, upload_mb=1))) as address:
         yield address
 
 
@@ -64,7 +66,7 @@ def inline(path: Path, kind: str) -> str:
 def test_the_model_is_listed_with_what_it_can_do(client):
     (model,) = client.models.list().data
     assert model.id == "Fake"
-    assert model.omni["voices"] == ["alto", "bass"]
+    assert model.omni["voices"] == ["alto", "bass", "hoarse"]
     assert client.models.retrieve("Fake").id == "Fake"
 
 
@@ -214,8 +216,8 @@ def test_a_body_that_is_too_large_is_refused_however_it_comes(http):
     assert (told.status_code, untold.status_code) == (413, 413)
 
 
-def test_only_so_many_come_in_at_once():
-    with serving(Starlette(routes=routes(FakeEngine(), "", 1, at_once=1))) as address:
+def test_only_so_many_come_in_at_once(keys: Keys):
+    with serving(Starlette(routes=routes(FakeEngine(), keys, "", 1, at_once=1))) as address:
         body = {"messages": user("slow"), "stream": True}
         with httpx.stream("POST", f"{address}/v1/chat/completions", json=body) as first:
             lines = first.iter_lines()
@@ -313,13 +315,13 @@ def test_a_clip_that_is_deleted_is_no_longer_made(http, engine):
     until(lambda: engine.closed == closed + 1)
 
 
-def test_what_a_model_cannot_do_is_404():
+def test_what_a_model_cannot_do_is_404(keys: Keys):
     class Mute(FakeEngine):
         capabilities = FakeEngine.capabilities.__class__(
             **{**vars(FakeEngine.capabilities), "outputs": frozenset({"text"})}
         )
 
-    with serving(Starlette(routes=routes(Mute(), "", upload_mb=1))) as address:
+    with serving(Starlette(routes=routes(Mute(), keys, "", upload_mb=1))) as address:
         for path, body in (
             ("images/generations", {"prompt": "x"}),
             ("audio/speech", {"input": "x"}),
@@ -337,3 +339,11 @@ def test_nothing_of_a_request_stays_on_the_disk(http, samples, tmp_path, monkeyp
         assert http.post("/v1/chat/completions", json={"messages": user(content), "stream": stream}).status_code == 200
     until(lambda: list(tmp_path.iterdir()) == [])
     assert time.monotonic() - started < 30
+
+
+def test_what_programs_fetch_is_marked_and_signed(client, keys: Keys, tmp_path: Path):
+    drawn = client.images.generate(model="Fake", prompt="please", output_format="png")
+    said = client.audio.speech.create(model="Fake", input="good morning", voice="alto", response_format="wav")
+    for name, content in (("a.png", base64.b64decode(drawn.data[0].b64_json)), ("a.wav", said.read())):
+        (tmp_path / name).write_bytes(content)
+        assert check(tmp_path / name, keys).verdict == "ours", name

@@ -17,11 +17,13 @@ import numpy as np
 from fastapi import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from omni.engine import Engine, Wish
+from omni.engine import Wish
 from omni.errors import Refused
 from omni.events import ClipReady, Event, Finished, ImageReady, Progress, SpeechChunk, TextDelta
+from omni.provenance.imprint import Imprint
 from omni.serving import faults
 from omni.serving.intake import conversation_of
+from omni.serving.leaving import Leaving, sound_signed
 from omni.serving.protocol import STREAMED_SOUND, ChatRequest
 from omni.serving.speaking import events_of, unless_gone
 from omni.serving.wire import Wire, counted, encoded, sound_file
@@ -32,7 +34,7 @@ DONE = "data: [DONE]\n\n"
 WHOLE_SOUND = ("wav", "mp3", "flac", "opus", "pcm16", "pcm")
 
 
-async def complete(engine: Engine, request: Request, asked: ChatRequest) -> Response:
+async def complete(engine: Leaving, request: Request, asked: ChatRequest) -> Response:
     """Answer a request. Raises OmniError for what is refused before the model has said anything."""
     wish, kind = asked.wish(), asked.audio.format or ("pcm16" if asked.stream else "wav")
     if kind not in (STREAMED_SOUND if asked.stream else WHOLE_SOUND):
@@ -46,7 +48,7 @@ async def complete(engine: Engine, request: Request, asked: ChatRequest) -> Resp
 
 
 async def _answer(
-    engine: Engine,
+    engine: Leaving,
     request: Request,
     asked: ChatRequest,
     wish: Wish,
@@ -55,15 +57,15 @@ async def _answer(
 ) -> Response:
     reading = anyio.to_thread.run_sync(conversation_of, asked.messages, engine.capabilities, Path(folder.name))
     conversation = await unless_gone(request, reading)
-    events = events_of(lambda: engine.reply(conversation, wish))
+    events, imprint = events_of(lambda: engine.reply(conversation, wish)), engine.imprint(conversation)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": engine.name}
     if not asked.stream:
         async with aclosing(events):
             heard = await unless_gone(request, _all(events))
         with folder:
-            return JSONResponse(await anyio.to_thread.run_sync(whole, heard, head, kind, Path(folder.name)))
+            return JSONResponse(await anyio.to_thread.run_sync(whole, heard, head, kind, imprint))
     first = await unless_gone(request, _opening(events, asked.stream_options.include_progress))
-    sent = chunks(asked, head, first, events, folder)
+    sent = chunks(asked, head, first, events, folder, imprint)
     return StreamingResponse(sent, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
@@ -87,10 +89,11 @@ async def chunks(
     opening: list[Event],
     events: AsyncGenerator[Event],
     folder: tempfile.TemporaryDirectory,
+    imprint: Imprint,
 ) -> AsyncIterator[str]:
     """The server-sent events of a reply; a fault on the way is one of them, the last but one."""
     options, name = asked.stream_options, head["id"].replace("chatcmpl", "audio")
-    wire = Wire(Path(folder.name), asked.audio.sample_rate, options.include_progress, name)
+    wire = Wire(imprint, asked.audio.sample_rate, options.include_progress, name)
     with folder:
         async with aclosing(events):
             try:
@@ -125,13 +128,13 @@ def chunk(head: dict[str, Any], piece: dict[str, Any], usage: bool = False) -> s
     return f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', 'choices': choices, **rest})}\n\n"
 
 
-def whole(events: list[Event], head: dict[str, Any], kind: str, folder: Path) -> dict[str, Any]:
+def whole(events: list[Event], head: dict[str, Any], kind: str, imprint: Imprint) -> dict[str, Any]:
     """A complete reply as OpenAI's ``chat.completion``; its content is a list where there are pictures or clips."""
     finished = events[-1]
     assert isinstance(finished, Finished)
     if finished.reason == "cut":
         raise faults.Broken(finished.why)
-    wire = Wire(folder, None, False, "")
+    wire = Wire(imprint, None, False, "")
     words = "".join(event.text for event in events if isinstance(event, TextDelta))
     parts = [piece["delta"]["content"][0] for event in events if isinstance(event, (ImageReady, ClipReady))
              for piece in wire.pieces(event)]  # fmt: skip
@@ -141,7 +144,7 @@ def whole(events: list[Event], head: dict[str, Any], kind: str, folder: Path) ->
     spoken = [event for event in events if isinstance(event, SpeechChunk)]
     if spoken:
         samples, rate = np.concatenate([one.samples for one in spoken]), spoken[0].rate
-        sound = encoded(sound_file(samples, rate, kind))
+        sound = encoded(sound_signed(sound_file(samples, rate, kind), kind, imprint))
         name = head["id"].replace("chatcmpl", "audio")
         message["audio"] = {"id": name, "data": sound, "expires_at": head["created"], "transcript": words}
     choice = {"index": 0, "message": message, "finish_reason": "length" if finished.reason == "length" else "stop"}

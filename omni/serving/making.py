@@ -21,6 +21,7 @@ from omni.errors import OmniError
 from omni.events import Event, ImageReady, SpeechChunk
 from omni.serving import faults
 from omni.serving.intake import asked as conversation
+from omni.serving.leaving import Leaving, picture_signed, sound_signed
 from omni.serving.protocol import SPEECH_RATE, ImageRequest, SpeechRequest, check_size
 from omni.serving.speaking import events_of, unless_gone
 from omni.serving.wire import encoded, pcm16, sound_file
@@ -36,7 +37,7 @@ def check_able(engine: Engine, output: Modality) -> None:
         raise faults.Unknown(f"{engine.name} makes no {NAMES[output]}.")
 
 
-async def draw(engine: Engine, request: Request, asked: ImageRequest) -> Response:
+async def draw(engine: Leaving, request: Request, asked: ImageRequest) -> Response:
     """Pictures of a prompt, one reply each, with seeds that count up."""
     check_able(engine, "image")
     check_size(asked.size)
@@ -49,14 +50,13 @@ async def draw(engine: Engine, request: Request, asked: ImageRequest) -> Respons
             raise OmniError("The model made no picture of this; please ask differently.")
         made.append(ready[0])
     height, width, _ = made[0].pixels.shape
-    data = [
-        {"b64_json": encoded(picture_file(one.pixels, asked.output_format)), "revised_prompt": None} for one in made
-    ]
+    files = await anyio.to_thread.run_sync(_finished, engine, asked, [one.pixels for one in made])
+    data = [{"b64_json": encoded(content), "revised_prompt": None} for content in files]
     rest = {"output_format": asked.output_format, "size": f"{width}x{height}"}
     return JSONResponse({"created": int(time.time()), "data": data, **rest})
 
 
-async def say(engine: Engine, request: Request, asked: SpeechRequest) -> Response:
+async def say(engine: Leaving, request: Request, asked: SpeechRequest) -> Response:
     """A text as speech; bare samples come as they are spoken, files when they are complete."""
     check_able(engine, "speech")
     prompt, wish = SAY.format(asked.input), Wish(frozenset({"speech"}), asked.voice_name, seed=asked.seed)
@@ -71,8 +71,21 @@ async def say(engine: Engine, request: Request, asked: SpeechRequest) -> Respons
     if not chunks:
         raise OmniError("The model said nothing to this; please ask differently.")
     samples, rate = np.concatenate([chunk.samples for chunk in chunks]), chunks[0].rate
-    content = await anyio.to_thread.run_sync(sound_file, samples, rate, asked.response_format)
+    content = await anyio.to_thread.run_sync(_spoken, engine, prompt, samples, rate, asked.response_format)
     return Response(content, media_type=TYPES[asked.response_format])
+
+
+def _finished(engine: Leaving, asked: ImageRequest, pictures: list[np.ndarray]) -> list[bytes]:
+    with tempfile.TemporaryDirectory(prefix="omni-") as name:
+        imprint = engine.imprint(conversation(asked.prompt, Path(name)))
+        kind = asked.output_format
+        return [picture_signed(picture_file(pixels, kind), kind, imprint) for pixels in pictures]
+
+
+def _spoken(engine: Leaving, prompt: str, samples: np.ndarray, rate: int, kind: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="omni-") as name:
+        imprint = engine.imprint(conversation(prompt, Path(name)))
+        return sound_signed(sound_file(samples, rate, kind), kind, imprint)
 
 
 def picture_file(pixels: np.ndarray, kind: str) -> bytes:

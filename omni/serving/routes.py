@@ -14,8 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from omni.engine import Engine
+from omni.provenance.keys import Keys
 from omni.serving import chat, faults, making
 from omni.serving.gate import Gate, answer
+from omni.serving.leaving import Leaving
 from omni.serving.protocol import Asked, ChatRequest, ImageRequest, SpeechRequest
 from omni.serving.speaking import Gone
 from omni.serving.videos import Clips
@@ -23,13 +25,13 @@ from omni.serving.videos import Clips
 CLIENT_LEFT = 499  # as nginx calls it; nobody reads it
 
 
-def routes(engine: Engine, key: str, upload_mb: int, at_once: int = 24) -> list[BaseRoute]:
+def routes(engine: Engine, keys: Keys, key: str, upload_mb: int, at_once: int = 24) -> list[BaseRoute]:
     """``/v1`` and ``/health`` for an engine that lets one reply wait for another.
 
-    ``key``: what programs have to send, empty for none; ``upload_mb``: largest file, which comes in base64;
-    ``at_once``: most requests at a time, those that wait among them.
+    ``keys``: what replies are marked and signed with; ``key``: what programs have to send, empty for none;
+    ``upload_mb``: largest file, which comes in base64; ``at_once``: most requests at a time, with those that wait.
     """
-    gated = Gate(_protocol(engine), key, upload_mb * 2**20 * 4 // 3 + 2**20, at_once)
+    gated = Gate(_protocol(Leaving(engine, keys)), key, upload_mb * 2**20 * 4 // 3 + 2**20, at_once)
     return [Route("/health", _health), Mount("/v1", app=gated)]
 
 
@@ -37,7 +39,7 @@ async def _health(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def _protocol(engine: Engine) -> FastAPI:
+def _protocol(engine: Leaving) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.router.route_class = TellingRoute
     clips = Clips(engine)

@@ -19,13 +19,13 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from omni import media
 from omni.conversation import Part, Video
-from omni.engine import Engine, Wish
+from omni.engine import Wish
 from omni.errors import OmniError, Refused
 from omni.events import ClipPreview, ClipReady, Progress
 from omni.serving import faults
 from omni.serving.intake import asked, take_file
+from omni.serving.leaving import Leaving
 from omni.serving.making import check_able
 from omni.serving.protocol import VideoRequest, check_size
 from omni.serving.speaking import events_of
@@ -67,7 +67,7 @@ class Job:
 class Clips:
     """The jobs of one engine. State: the jobs by name; the oldest stands first."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Leaving):
         self.engine = engine
         self.jobs: dict[str, Job] = {}
 
@@ -95,8 +95,8 @@ class Clips:
         """Film; whatever happens stands in the job."""
         try:
             conversation = asked(wanted.prompt, job.folder, *files)
-            wish = Wish(frozenset({"video"}), seed=wanted.seed)
-            async with aclosing(events_of(lambda: self.engine.reply(conversation, wish))) as events:
+            wish, engine = Wish(frozenset({"video"}), seed=wanted.seed), self.engine
+            async with aclosing(events_of(lambda: engine.reply(conversation, wish))) as events:
                 async for event in events:
                     match event:
                         case ClipPreview(index=index, total=total):
@@ -104,7 +104,7 @@ class Clips:
                         case Progress(done=float(done)):
                             job.status, job.progress = "in_progress", max(job.progress, round(99 * done))
                         case ClipReady(frames, fps, samples, rate, caption):
-                            write = media.write_video, frames, fps, samples, rate, job.folder, caption
+                            write = engine.imprint(conversation).video, frames, fps, samples, rate, caption
                             job.clip = await anyio.to_thread.run_sync(*write)
             if job.clip is None:
                 raise OmniError("The model made no clip of this; please ask differently.")

@@ -10,7 +10,6 @@ import base64
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from omni.events import (
     TextDelta,
     Usage,
 )
+from omni.provenance.imprint import Imprint
 from omni.serving.protocol import SPEECH_RATE, STREAMED_SOUND
 
 Piece = dict[str, Any]  # fields of a chunk: ``delta``, ``omni``, ``finish_reason``, ``audio_metadata``, ``usage``
@@ -37,9 +37,9 @@ Piece = dict[str, Any]  # fields of a chunk: ``delta``, ``omni``, ``finish_reaso
 class Wire:
     """Events to pieces. State: the resampler of the speech, and what was last told of the progress."""
 
-    def __init__(self, folder: Path, rate: int | None, progress: bool, name: str):
-        """``rate`` of the speech, None as it is made; ``folder`` for files in between; ``name`` of the speech."""
-        self.folder, self.rate, self.progress, self.name = folder, rate, progress, name
+    def __init__(self, imprint: Imprint, rate: int | None, progress: bool, name: str):
+        """``rate`` of the speech, None as it is made; ``imprint`` makes the files; ``name`` of the speech."""
+        self.imprint, self.rate, self.progress, self.name = imprint, rate, progress, name
         self._resampler: media.Resampler | None = None
         self._speaks_at = 0
         self._doing: Progress | None = None
@@ -68,12 +68,12 @@ class Wire:
 
     def picture(self, pixels: np.ndarray, caption: str) -> dict[str, Any]:
         """A finished picture as a content part."""
-        content = media.write_image(pixels, self.folder).path.read_bytes()
+        content = self.imprint.image(pixels, caption).path.read_bytes()
         return {"type": "image_url", "image_url": {"url": data_url(content, "image/png")}, "caption": caption}
 
     def clip(self, event: ClipReady) -> bytes:
         """A finished clip as an MP4."""
-        made = media.write_video(event.frames, event.fps, event.samples, event.rate, self.folder)
+        made = self.imprint.video(event.frames, event.fps, event.samples, event.rate, event.caption)
         return made.path.read_bytes()
 
     def _speech(self, samples: np.ndarray, rate: int) -> Iterator[Piece]:
