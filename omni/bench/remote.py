@@ -100,8 +100,8 @@ def pairs(near: Engine, far: Engine, name: str, kind: type, count: int) -> Itera
                 yield ask(near, seed), ask(far, seed)
 
 
-def measure(repeats: int) -> list[Row]:
-    """All rows: what is added, and how long it takes in process."""
+def measure(repeats: int) -> Iterator[list[Row]]:
+    """The rows so far after each kind of reply: what is added, and how long it takes in process."""
     key, rows = secrets.token_urlsafe(16), []
     with server(key) as address:
         near, far = PrimerEngine.open("cpu"), RemoteEngine.open("openai", address, key)
@@ -114,7 +114,7 @@ def measure(repeats: int) -> list[Row]:
                 log.info("%-26s %8.2f ms", label, value)
                 command = "make bench-remote"
                 rows.append(Row(label, round(value, 2), "ms", wanted, "lower", count, None, None, machine(), command))
-    return rows
+            yield rows
 
 
 def main() -> None:
@@ -123,11 +123,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "remote.json")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "omni.media"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     log.info("load before: %s on %d cores", " ".join(f"{one:.2f}" for one in os.getloadavg()), os.cpu_count())
-    rows = measure(arguments.repeats)
+    for rows in measure(arguments.repeats):
+        write_rows(arguments.out, rows)
     log.info("load after: %s", " ".join(f"{one:.2f}" for one in os.getloadavg()))
-    write_rows(arguments.out, rows)
 
 
 if __name__ == "__main__":
