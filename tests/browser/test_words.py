@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from browsing import playwright, visit
+from test_chat import ask, done
 
 Page, expect = playwright.Page, playwright.expect
 
@@ -22,6 +23,7 @@ IN_SIGHT = """() => {
       for (const name of ["title", "aria-label", "placeholder"]) found.add((one.getAttribute(name) ?? "").trim());
   return [...found].filter((text) => /[A-Za-z]{3}/.test(text));
 }"""
+NAMES = {"Omni Playground", "Fake"}
 
 
 @pytest.fixture(params=["zh-CN", "vi-VN"])
@@ -29,9 +31,14 @@ def abroad(request, browser, server) -> Iterator[Page]:
     yield from visit(browser, server.address, {"width": 1200, "height": 850}, locale=request.param)
 
 
-NAMES = {"Omni Playground", "Fake"}
-
-
-def english(page: Page) -> set[str]:
-    """What is left in sight with three letters of ours, but names."""
-    return set(page.evaluate(IN_SIGHT)) - NAMES
+def test_probe(abroad: Page):
+    tabs = abroad.get_by_role("tab")
+    tabs.nth(0).click()
+    ask(abroad, "everything")
+    done(abroad)
+    for i in range(tabs.count()):
+        tabs.nth(i).click()
+        abroad.wait_for_timeout(500)
+        for one in abroad.evaluate(IN_SIGHT):
+            print("LEFT", i, repr(one))
+    assert False
