@@ -6,7 +6,9 @@ from primer_tiny import tiny_model, tiny_tokenizers
 
 from omni.engine import Capabilities
 from omni.engines.primer import PrimerEngine
+from omni.engines.qwen3_omni import Qwen3OmniEngine
 from omni.events import ClipReady, Finished, ImageReady, Progress, SpeechChunk, TextDelta, Usage
+from omni.exams.exam import missing
 from omni.exams.opening import student_of
 from omni.exams.primer import Codec, meanings
 from omni.exams.questions import TEXT, Film, Picture, Question, Sound
@@ -100,3 +102,16 @@ def test_a_codec_gives_media_back_in_their_shapes():
 def test_what_a_question_means_is_a_unit_vector(student):
     asked = [Question((part,), "") for part in ("draw a cat", BLANK, Sound(np.zeros(640, np.float32)))]
     assert np.allclose(meanings(student.engine, asked).norm(dim=1), 1)
+
+
+def test_another_engine_sits_the_same_exam(tiny_omni, tmp_path):
+    """Qwen3-Omni with random weights: it reads, sees and hears its questions and says nothing of worth."""
+    student = student_of(Qwen3OmniEngine.open(str(tiny_omni), device="cpu", slabs=tmp_path))
+    student.max_tokens = 4
+    assert student.explain and student.codec is None
+    seen = student.answer(Question((BLANK, "what do you see"), "", outputs=TEXT, form="Answer so."))
+    assert seen.words and seen.usage.tokens_in["image"]
+    heard = student.answer(Question((Sound(np.zeros(8000, np.float32)),), ""), listen_only=True)
+    assert heard.heard and heard.usage.tokens_in["audio"] and student.tells is False
+    reasons = missing(student.engine, is_primer=False)
+    assert "caption" not in reasons and reasons["pictures"].endswith("gives no image")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from omni.engines.primer import PrimerEngine
 from omni.errors import OmniError
-from omni.exams.exam import Exam, Step, count_of, missing
+from omni.exams.exam import Exam, Step, count_of, finished, missing
 from omni.exams.opening import open_student
 from omni.exams.parts import PARTS
 from omni.exams.probes import Probes
@@ -50,10 +50,11 @@ def run(order: Order, parts: list[str]) -> Iterator[News]:
     known = Sitting(order.folder, order.about)
     total = sum(count_of(PARTS[name], order.about.count) for name in parts)
     answered = Counter({name: len(known.answered(name)) for name in parts})
+    due = [name for name in parts if not finished(known, name)]
     told: set[str] = set()
     with tqdm(total=total, unit="q", mininterval=0.5 if sys.stderr.isatty() else 20, leave=False) as bar:
         bar.update(sum(answered.values()))
-        for news in _news(order, parts):
+        for news in _news(order, due) if due else ({},):
             if isinstance(news, dict):
                 yield news
                 left_out = [name for name in parts if name in news]
