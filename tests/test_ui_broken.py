@@ -12,6 +12,7 @@ from omni.conversation import Conversation, Text
 from omni.engine import Wish
 from omni.errors import OmniError
 from omni.events import Event, Finished, TextDelta, Usage
+from omni.provenance.keys import Keys
 from omni.ui.actions import Actions
 from omni.ui.api import replies
 from omni.ui.composer import AS_ASKED, wish_of
@@ -29,13 +30,13 @@ class Breaking(FakeEngine):
 
 
 @pytest.fixture
-def actions(tmp_path: Path) -> Actions:
-    return Actions(Breaking(), tmp_path, ())
+def actions(tmp_path: Path, keys: Keys) -> Actions:
+    return Actions(Breaking(), tmp_path, keys, ())
 
 
 def test_what_came_stays_and_the_visitor_is_told(actions):
     asked = actions.send(None, (), "hello").visit
-    last = list(actions.answer(asked, [AS_ASKED], None, 0.7, -1, 100))[-1]
+    last = list(actions.answer(asked, False, [AS_ASKED], None, 0.7, -1, 100))[-1]
     words, sound = last.visit.conversation.messages[-1].parts
     assert words == Text("half a ") and sound.seconds == pytest.approx(0.24)
     assert last.visit.stopped == {1}

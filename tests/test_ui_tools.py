@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mcp import ClientSession
@@ -36,13 +37,14 @@ def together(address: str, *calls: tuple[str, dict]) -> tuple[ListToolsResult, l
             await session.initialize()
             return await session.list_tools(), [await session.call_tool(name, given) for name, given in calls]
 
-    return asyncio.run(talk())
+    with ThreadPoolExecutor(1) as alone:  # the browser tests leave a loop running in this thread
+        return alone.submit(asyncio.run, talk()).result()
 
 
 def test_the_tools_are_listed_with_what_they_take(address):
     listed, _ = together(address)
     tools = {tool.name: tool for tool in listed.tools}
-    assert sorted(tools) == ["animate", "ask", "describe", "draw", "say"]
+    assert sorted(tools) == ["animate", "ask", "check", "describe", "draw", "say"]
     assert tools["ask"].inputSchema["required"] == ["question"]
     assert "Draw a picture" in tools["draw"].description
 
