@@ -16,13 +16,14 @@
 
   const found = (text) => {
     if (WORDS[text]) return WORDS[text][language];
+    const listed = text.split(", ");
+    const each = listed.length > 1 ? listed.map(found) : [];
+    if (each.length && each.every((one, place) => one !== listed[place])) return each.join(", ");
     for (const [pattern, words] of patterns) {
       const match = text.match(pattern);
       if (match) { let place = 0; return words.replace(/\{\}/g, () => translated(match[++place])); }
     }
-    const listed = text.split(", ");
-    const each = listed.length > 1 ? listed.map(found) : [];
-    return each.length && each.every((one, place) => one !== listed[place]) ? each.join(", ") : text;
+    return text;
   };
   const translated = (text) => {
     if (!remembered.has(text)) remembered.set(text, text.split(" · ").map((one) => found(one.trim())).join(" · "));
