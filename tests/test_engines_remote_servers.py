@@ -21,19 +21,19 @@ from omni.events import Finished, SpeechChunk, TextDelta
 SERVERS = REPOSITORY / "build" / "servers"
 
 
-@pytest.fixture(scope="module")
-def transformers_serve(tmp_path_factory) -> Iterator[tuple[str, Path, Path]]:
-    """Its address, and the checkpoints that it may be asked for: one of words, one that sees."""
-    from serve_tiny import save_seeing, save_words
+@pytest.fixture(scope="module", params=["words", "seeing"])
+def transformers_serve(request, tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """Its address, and its one checkpoint: it lists only the first that it was asked for."""
+    import serve_tiny
 
     folder = tmp_path_factory.mktemp("serve")
-    words, seeing = save_words(folder / "words"), save_seeing(folder / "seeing")
+    checkpoint = getattr(serve_tiny, f"save_{request.param}")(folder / request.param)
     (folder / "hub").mkdir()
     program = [str(Path(sys.executable).parent / "transformers"), "serve", "--device", "cpu", "--host", "127.0.0.1"]
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "hub"), "OMP_NUM_THREADS": "1"}
     log = folder / "server.log"
     with running(lambda port: [*program, "--port", str(port)], log, "/health", **offline) as address:
-        yield f"{address}/v1", words, seeing
+        yield f"{address}/v1", checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,9 @@ def said(events) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
+@pytest.mark.parametrize("transformers_serve", ["words"], indirect=True)
 def test_transformers_serve_streams_words(transformers_serve, tmp_path):
-    address, words, _ = transformers_serve
+    address, words = transformers_serve
     engine = RemoteEngine.open("openai", address, model=str(words))
     assert engine.capabilities.outputs == {"text"}
     events = list(engine.reply(asked(tmp_path, "hello"), Wish(temperature=0, max_tokens=12)))
@@ -65,8 +66,9 @@ def test_transformers_serve_streams_words(transformers_serve, tmp_path):
     assert events[-1].usage.first_text > 0
 
 
+@pytest.mark.parametrize("transformers_serve", ["seeing"], indirect=True)
 def test_transformers_serve_sees_the_picture_that_is_sent(transformers_serve, tmp_path):
-    address, _, seeing = transformers_serve
+    address, seeing = transformers_serve
     engine = RemoteEngine.open("openai", address, model=str(seeing))
     pictures = [media.write_image(np.full((48, 64, 3), grey, np.uint8), tmp_path) for grey in (0, 255)]
     wish = Wish(outputs=frozenset({"text"}), temperature=0, max_tokens=12)
@@ -76,8 +78,9 @@ def test_transformers_serve_sees_the_picture_that_is_sent(transformers_serve, tm
     assert black == again != white
 
 
+@pytest.mark.parametrize("transformers_serve", ["words"], indirect=True)
 def test_a_reply_of_transformers_serve_can_be_stopped_and_the_next_one_comes(transformers_serve, tmp_path):
-    address, words, _ = transformers_serve
+    address, words = transformers_serve
     engine = RemoteEngine.open("openai", address, model=str(words))
     with closing(engine.reply(asked(tmp_path, "hello"), Wish(temperature=0, max_tokens=1900))) as reply:
         next(event for event in reply if isinstance(event, TextDelta))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from media_files import clip_file, photo, picture_file, sound_file, tone
 
@@ -38,9 +39,9 @@ def run(upload, code: str, **bounds):
     return sandbox.run(upload, {}, Limits(**bounds), ("-c", confined + code))
 
 
-def children() -> set[str]:
+def children() -> set[int]:
     """The processes that this one has started and not buried."""
-    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    return {child.pid for child in psutil.Process().children()}
 
 
 def test_a_program_reads_the_upload_and_answers_with_facts_and_bytes(upload):
@@ -52,7 +53,7 @@ def test_a_decoder_that_hangs_is_killed(upload):
     before = children()
     with pytest.raises(Refused, match="took too long"):
         run(upload, "import time; time.sleep(60)", decode_seconds=1.0)
-    assert children() == before
+    assert children() <= before
 
 
 def test_a_decoder_that_eats_memory_is_stopped(upload):
@@ -162,4 +163,4 @@ def test_wounded_files_become_parts_or_sentences(seeds, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         taken = sum(pool.map(offer, range(ROUNDS)))
     assert 0 < taken == len(list(folder.iterdir()))
-    assert children() == before
+    assert children() <= before
