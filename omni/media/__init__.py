@@ -6,7 +6,7 @@ Only this package makes media parts. It knows nothing of engines, models or the 
 from omni.media.audio import Resampler, encode_audio, read_audio, resample, write_audio
 from omni.media.bundle import description, open_bundle
 from omni.media.image import read_image, write_image
-from omni.media.intake import take, take_text
+from omni.media.intake import take, take_bytes, take_text
 from omni.media.limits import LIMITS, Limits
 from omni.media.video import read_video, write_video
 
@@ -22,6 +22,7 @@ __all__ = [
     "read_video",
     "resample",
     "take",
+    "take_bytes",
     "take_text",
     "write_audio",
     "write_image",

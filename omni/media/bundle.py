@@ -7,7 +7,6 @@ bounded and decoded anew. Knows nothing of signatures or of the page.
 from __future__ import annotations
 
 import json
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 from omni.conversation import Audio, Conversation, Image, Message, Part, Text, Video
 from omni.errors import Refused
-from omni.media.intake import take, visible
+from omni.media.intake import take_bytes, too_large, visible
 from omni.media.limits import LIMITS, Limits
 
 NAME = "conversation.json"
@@ -58,7 +57,7 @@ def open_bundle(file: Path, folder: Path, limits: Limits = LIMITS) -> Opened:
     before.
     """
     if file.stat().st_size > limits.upload_bytes:
-        raise Refused(f"This file is too large; at most {limits.upload_bytes // 2**20} MB can be read.")
+        raise Refused(too_large(limits))
     made: list[Path] = []
     try:
         with zipfile.ZipFile(file) as bundle:
@@ -116,7 +115,7 @@ def _messages(
             kind, (file, words) = next((kind, names) for kind, names in KINDS.items() if names[0] in one)
             data = _read(bundle, str(one[file]), min(left, limits.upload_bytes))
             left -= len(data)
-            part = _taken(data, folder, limits)
+            part = take_bytes(data, folder, limits)
             made.append(part.path)
             if type(part) is not kind:
                 raise Refused(DAMAGED)
@@ -131,13 +130,6 @@ def _read(bundle: zipfile.ZipFile, name: str, most: int) -> bytes:
     if len(data) > most:
         raise Refused("This conversation unpacks to more than can be read.")
     return data
-
-
-def _taken(data: bytes, folder: Path, limits: Limits) -> Image | Audio | Video:
-    with tempfile.NamedTemporaryFile(prefix="omni-") as file:
-        file.write(data)
-        file.flush()
-        return take(Path(file.name), folder, limits)
 
 
 def _forget(made: list[Path]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import tempfile
 import unicodedata
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def take(upload: Path, folder: Path, limits: Limits = LIMITS) -> Image | Audio |
     if not upload.is_file():
         raise Refused("The file did not arrive; please upload it again.")
     if upload.stat().st_size > limits.upload_bytes:
-        raise Refused(f"This file is too large; at most {limits.upload_bytes // 2**20} MB can be read.")
+        raise Refused(too_large(limits))
     with upload.open("rb") as file:
         found = sniff(file)
         request = {"found": dataclasses.asdict(found), "limits": dataclasses.asdict(limits)}
@@ -48,6 +49,14 @@ def take(upload: Path, folder: Path, limits: Limits = LIMITS) -> Image | Audio |
     if part == "image":
         return Image(path, **facts)
     return Audio(path, **facts) if part == "audio" else Video(path, **facts)
+
+
+def take_bytes(content: bytes, folder: Path, limits: Limits = LIMITS) -> Image | Audio | Video:
+    """Accept a file that came some other way than as an upload; see ``take``."""
+    with tempfile.NamedTemporaryFile(prefix="omni-") as file:
+        file.write(content)
+        file.flush()
+        return take(Path(file.name), folder, limits)
 
 
 def take_text(text: str, limits: Limits = LIMITS) -> Text:
@@ -69,6 +78,11 @@ def visible(text: str) -> str:
     """The text without control, direction and zero-width marks."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(c for c in text if c in "\n\t" or c in JOINERS or unicodedata.category(c) not in INVISIBLE)
+
+
+def too_large(limits: Limits) -> str:
+    """The sentence for a file over the limit."""
+    return f"This file is too large; at most {limits.upload_bytes // 2**20} MB can be read."
 
 
 def too_long(limits: Limits) -> str:

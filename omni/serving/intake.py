@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,9 +51,9 @@ def part_of(piece: ContentPart, able: Capabilities, folder: Path) -> Part:
         case "text":
             return media.take_text(piece.text or "")
         case "image_url" | "video_url" | "audio_url" if (address := getattr(piece, piece.type)) is not None:
-            taken = take_file(inline(address.url), folder)
+            taken = media.take_bytes(inline(address.url), folder)
         case "input_audio" if piece.input_audio is not None:
-            taken = take_file(inline(piece.input_audio.data), folder)
+            taken = media.take_bytes(inline(piece.input_audio.data), folder)
         case _:
             raise Refused(f"A part of the kind {piece.type!r} without its file, or not known here; please check it.")
     if KINDS[type(taken)] not in able.inputs:
@@ -73,16 +72,6 @@ def inline(data: str) -> bytes:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
         raise Refused("A file in the request is no valid base64; please encode it again.") from None
-
-
-def take_file(content: bytes, folder: Path) -> Image | Audio | Video:
-    """A file of the request as a part. Raises Refused."""
-    upload = folder / f"upload-{secrets.token_hex(8)}"
-    upload.write_bytes(content)
-    try:
-        return media.take(upload, folder)
-    finally:
-        upload.unlink(missing_ok=True)
 
 
 def asked(words: str, folder: Path, *files: Part) -> Conversation:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -333,10 +332,7 @@ class Talk:
 
 def taken(picture: bytes, folder: Path) -> Image:
     """A frame of the camera as a part, through the door for uploads. Raises Refused."""
-    with tempfile.NamedTemporaryFile(suffix=".frame") as file:
-        file.write(picture)
-        file.flush()
-        part = media.take(Path(file.name), folder, PICTURES)
+    part = media.take_bytes(picture, folder, PICTURES)
     if not isinstance(part, Image):
         part.path.unlink()
         raise Refused("What the camera sent is no picture; please choose another camera.")

@@ -243,10 +243,8 @@ class Replying:
 def finished(kind: str, content: bytes, caption: str) -> ImageReady | ClipReady:
     """A picture or clip that a server made, decoded as an upload is. Raises Garbled."""
     with tempfile.TemporaryDirectory(prefix="omni-") as name:
-        upload = Path(name) / "made"
-        upload.write_bytes(content)
         try:
-            part = media.take(upload, Path(name), TAKEN)
+            part = media.take_bytes(content, Path(name), TAKEN)
         except Refused as refusal:
             raise faults.Garbled("The model's server sent a file that cannot be read.") from refusal
         if isinstance(part, Image) and kind == "image":
