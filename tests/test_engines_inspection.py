@@ -30,7 +30,7 @@ def shipped(slabs):
 
 @pytest.fixture
 def primer(shipped):
-    """The shipped model with all memory, and nothing in it."""
+    """The shipped model with all memory, whatever other tests left in it."""
     memory = shipped.inside.memory()
     shipped.inside.set_experts_memory(memory.least)
     shipped.inside.set_experts_memory(memory.most)
@@ -106,7 +106,8 @@ def test_a_budget_changed_by_another_thread_at_any_moment_never_changes_the_answ
     assert_same(got, wanted)
 
 
-def test_memory_tells_what_is_where(primer, asked):
+def test_memory_tells_what_is_where(slabs, asked):
+    primer = PrimerEngine.open("cpu", slabs=slabs)  # into which nothing was read yet
     before = primer.inside.memory()
     assert (before.held, before.pools[0].resident.sum()) == (0, 0)
     list(primer.reply(asked, ALOUD))
