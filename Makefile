@@ -1,4 +1,4 @@
-# make run | test | lint | train | exam | bench | bench-live | bench-experts | bench-watermark | bench-real | figures | gpu
+# make run | test | lint | train | exam | bench | bench-live | bench-experts | bench-remote | bench-watermark | bench-real | figures | gpu
 # Everything happens in .venv, which is made once and refreshed when a requirements file changes.
 
 PYTHON ?= python3

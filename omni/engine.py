@@ -129,3 +129,22 @@ class Engine(Protocol):
 def inside_of(engine: Engine) -> Inside | None:
     """What ``engine`` shows of its inside, its attribute ``inside``; None where it runs elsewhere and shows nothing."""
     return getattr(engine, "inside", None)
+
+
+class Wrapped:
+    """Stands in front of an engine and is known as it; whoever inherits it says what is different about its replies."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.engine.capabilities
+
+    @property
+    def inside(self) -> Inside | None:
+        return inside_of(self.engine)

@@ -12,7 +12,7 @@ import spaces
 from spaces.config import Config
 
 from omni.conversation import Conversation
-from omni.engine import Engine, Wish, inside_of
+from omni.engine import Engine, Wish, Wrapped
 from omni.events import Event
 
 READING = 10.0  # seconds until the first token, with the way to the GPU and back
@@ -31,11 +31,11 @@ def seconds_for(conversation: Conversation, wish: Wish) -> int:
     return min(LONGEST, round(READING + wish.max_tokens / TOKENS_A_SECOND[kind]))
 
 
-class Borrowing:
+class Borrowing(Wrapped):
     """An engine whose every reply asks for a GPU first."""
 
     def __init__(self, engine: Engine):
-        self.name, self.capabilities, self.inside = engine.name, engine.capabilities, inside_of(engine)
+        super().__init__(engine)
         self._reply = spaces.GPU(engine.reply, duration=seconds_for)
 
     def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:

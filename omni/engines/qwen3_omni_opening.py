@@ -51,15 +51,13 @@ def room_for(config: PreTrainedConfig, memory: str, device: torch.device) -> Roo
             plan = plan_with(inventory, amount, longest, packed)
             if plan.experts_bytes >= plan.most_bytes:
                 return Room(None, packed, longest)
-    for four_bit_dense in (packed, True):
-        try:
-            plan = plan_with(inventory, amount, None, four_bit_dense)
-        except BudgetError:
-            if four_bit_dense:
-                raise
-            continue
-        return Room(min(plan.experts_bytes, plan.most_bytes), plan.four_bit_dense, plan.context_tokens)
-    raise AssertionError("the dense part in 4 bits was tried")
+    try:
+        plan = plan_with(inventory, amount, None, packed)
+    except BudgetError:
+        if packed:
+            raise
+        plan = plan_with(inventory, amount, None, True)
+    return Room(min(plan.experts_bytes, plan.most_bytes), plan.four_bit_dense, plan.context_tokens)
 
 
 def available(device: torch.device) -> int:

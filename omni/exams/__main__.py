@@ -14,7 +14,7 @@ from pathlib import Path
 
 from omni.errors import OmniError
 from omni.exams import rows
-from omni.exams.exam import compare, nf4_drop, scores
+from omni.exams.exam import DROP_ROWS, compare, nf4_drop, scores
 from omni.exams.opening import WEIGHTS, absent, fingerprint
 from omni.exams.parts import PART_OF, PARTS, SEED
 from omni.exams.report import write_report
@@ -25,7 +25,6 @@ from omni.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
 COUNT, QUICK = 200, 10
-DROP_PARTS = ("caption", "pictures", "wer_trained", "motion_named")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -73,7 +72,7 @@ def _drop(arguments: argparse.Namespace, settings: Settings, sitting: Sitting) -
         return
     exact = _order(arguments, settings, arguments.checkpoint)
     for order in (_order(arguments, settings), exact):
-        for _ in run(order, list(DROP_PARTS)):
+        for _ in run(order, [PART_OF[row] for row in DROP_ROWS]):
             pass
     sitting.read()
     _keep([nf4_drop(sitting, Sitting(exact.folder, exact.about))], arguments, sitting)

@@ -93,8 +93,7 @@ def scores(sitting: Sitting, part: str) -> list[Score]:
     """The scores of a part from what is answered."""
     records = sitting.answered(part)
     rows = [row for row in GOALS if PART_OF.get(row) == part]
-    found = [_score(sitting, records, row) for row in rows if len(marks_of(records, row))]
-    return found
+    return [_score(sitting, records, row) for row in rows if len(marks_of(records, row))]
 
 
 def _score(sitting: Sitting, records: dict[int, Record], row: str) -> Score:

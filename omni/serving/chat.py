@@ -23,7 +23,7 @@ from omni.events import ClipReady, Event, Finished, ImageReady, Progress, Speech
 from omni.provenance.imprint import Imprint
 from omni.serving import faults
 from omni.serving.intake import conversation_of
-from omni.serving.leaving import Leaving, sound_signed
+from omni.serving.leaving import Leaving, signed
 from omni.serving.protocol import STREAMED_SOUND, ChatRequest
 from omni.serving.speaking import events_of, unless_gone
 from omni.serving.wire import Wire, counted, encoded, sound_file
@@ -144,7 +144,7 @@ def whole(events: list[Event], head: dict[str, Any], kind: str, imprint: Imprint
     spoken = [event for event in events if isinstance(event, SpeechChunk)]
     if spoken:
         samples, rate = np.concatenate([one.samples for one in spoken]), spoken[0].rate
-        sound = encoded(sound_signed(sound_file(samples, rate, kind), kind, imprint))
+        sound = encoded(signed(sound_file(samples, rate, kind), kind, imprint))
         name = head["id"].replace("chatcmpl", "audio")
         message["audio"] = {"id": name, "data": sound, "expires_at": head["created"], "transcript": words}
     choice = {"index": 0, "message": message, "finish_reason": "length" if finished.reason == "length" else "stop"}

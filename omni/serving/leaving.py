@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from omni.conversation import Audio, Conversation, Image
-from omni.engine import Capabilities, Engine, Wish
+from omni.engine import Engine, Wish, Wrapped
 from omni.events import Event
 from omni.media.files import fresh
 from omni.provenance.imprint import Imprint
 from omni.provenance.keys import Keys
 
+PICTURES, SOUNDS = ("png", "jpeg", "webp"), ("wav", "flac", "mp3")  # that carry credentials
 
-class Leaving:
+
+class Leaving(Wrapped):
     """An engine whose replies carry this playground's mark, and the imprint for their files."""
 
     def __init__(self, engine: Engine, keys: Keys):
-        self.engine, self.keys = engine, keys
-
-    @property
-    def name(self) -> str:
-        return self.engine.name
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.engine.capabilities
+        super().__init__(engine)
+        self.keys = keys
 
     def imprint(self, asked: Conversation) -> Imprint:
         """How the files of a reply to ``asked`` are finished; they are made in its folder."""
@@ -35,17 +30,11 @@ class Leaving:
         return self.imprint(conversation).marked(self.engine.reply(conversation, wish))
 
 
-def picture_signed(content: bytes, kind: str, imprint: Imprint) -> bytes:
-    """A picture file of that kind (png, jpeg, webp) with credentials in it."""
-    path = fresh(imprint.folder, f".{kind}")
-    path.write_bytes(content)
-    return imprint.signed(Image(path, 0, 0)).path.read_bytes()
-
-
-def sound_signed(content: bytes, kind: str, imprint: Imprint) -> bytes:
-    """A sound file of that kind with credentials in it, where it can carry them: wav, flac and mp3 can."""
-    if kind not in ("wav", "flac", "mp3"):
+def signed(content: bytes, kind: str, imprint: Imprint) -> bytes:
+    """A file of that kind with credentials in it; sounds in a kind that carries none stay as they are."""
+    if kind not in PICTURES + SOUNDS:
         return content
     path = fresh(imprint.folder, f".{kind}")
     path.write_bytes(content)
-    return imprint.signed(Audio(path, 0.0, 0)).path.read_bytes()
+    part = Image(path, 0, 0) if kind in PICTURES else Audio(path, 0.0, 0)
+    return imprint.signed(part).path.read_bytes()

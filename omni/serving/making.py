@@ -21,7 +21,7 @@ from omni.errors import OmniError
 from omni.events import Event, ImageReady, SpeechChunk
 from omni.serving import faults
 from omni.serving.intake import asked as conversation
-from omni.serving.leaving import Leaving, picture_signed, sound_signed
+from omni.serving.leaving import Leaving, signed
 from omni.serving.protocol import SPEECH_RATE, ImageRequest, SpeechRequest, check_size
 from omni.serving.speaking import events_of, unless_gone
 from omni.serving.wire import encoded, pcm16, sound_file
@@ -50,9 +50,11 @@ async def draw(engine: Leaving, request: Request, asked: ImageRequest) -> Respon
             raise OmniError("The model made no picture of this; please ask differently.")
         made.append(ready[0])
     height, width, _ = made[0].pixels.shape
-    files = await anyio.to_thread.run_sync(_finished, engine, asked, [one.pixels for one in made])
+    kind = asked.output_format
+    plain = [picture_file(one.pixels, kind) for one in made]
+    files = await anyio.to_thread.run_sync(_signed, engine, asked.prompt, kind, *plain)
     data = [{"b64_json": encoded(content), "revised_prompt": None} for content in files]
-    rest = {"output_format": asked.output_format, "size": f"{width}x{height}"}
+    rest = {"output_format": kind, "size": f"{width}x{height}"}
     return JSONResponse({"created": int(time.time()), "data": data, **rest})
 
 
@@ -71,21 +73,16 @@ async def say(engine: Leaving, request: Request, asked: SpeechRequest) -> Respon
     if not chunks:
         raise OmniError("The model said nothing to this; please ask differently.")
     samples, rate = np.concatenate([chunk.samples for chunk in chunks]), chunks[0].rate
-    content = await anyio.to_thread.run_sync(_spoken, engine, prompt, samples, rate, asked.response_format)
+    plain = await anyio.to_thread.run_sync(sound_file, samples, rate, asked.response_format)
+    [content] = await anyio.to_thread.run_sync(_signed, engine, prompt, asked.response_format, plain)
     return Response(content, media_type=TYPES[asked.response_format])
 
 
-def _finished(engine: Leaving, asked: ImageRequest, pictures: list[np.ndarray]) -> list[bytes]:
-    with tempfile.TemporaryDirectory(prefix="omni-") as name:
-        imprint = engine.imprint(conversation(asked.prompt, Path(name)))
-        kind = asked.output_format
-        return [picture_signed(picture_file(pixels, kind), kind, imprint) for pixels in pictures]
-
-
-def _spoken(engine: Leaving, prompt: str, samples: np.ndarray, rate: int, kind: str) -> bytes:
+def _signed(engine: Leaving, prompt: str, kind: str, *files: bytes) -> list[bytes]:
+    """What was made of a prompt, as it leaves."""
     with tempfile.TemporaryDirectory(prefix="omni-") as name:
         imprint = engine.imprint(conversation(prompt, Path(name)))
-        return sound_signed(sound_file(samples, rate, kind), kind, imprint)
+        return [signed(content, kind, imprint) for content in files]
 
 
 def picture_file(pixels: np.ndarray, kind: str) -> bytes:

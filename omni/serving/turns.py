@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from omni.conversation import Conversation
-from omni.engine import Capabilities, Engine, Inside, Wish, inside_of
+from omni.engine import Engine, Wish, Wrapped
 from omni.errors import OmniError
 from omni.events import Event, Progress
 
@@ -18,26 +18,15 @@ class Full(OmniError):
     """So many wait already that one more is turned away."""
 
 
-class InTurn:
+class InTurn(Wrapped):
     """An engine whose replies wait for one another, first come, first served. State: the line, its first is served."""
 
     def __init__(self, engine: Engine, places: int):
         """``places``: how many may wait while one is served."""
-        self.engine, self.places = engine, places
+        super().__init__(engine)
+        self.places = places
         self._line: deque[threading.Event] = deque()
         self._lock = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        return self.engine.name
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.engine.capabilities
-
-    @property
-    def inside(self) -> Inside | None:
-        return inside_of(self.engine)
 
     @property
     def waiting(self) -> int:
