@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import closing, suppress
-from queue import SimpleQueue
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -21,33 +19,6 @@ T = TypeVar("T")
 
 class Gone(Exception):
     """The other end has closed the connection; nobody is there to be answered."""
-
-
-class Speakers:
-    """Threads that outlive the replies that they make: in a new one torch would start all of its own anew.
-
-    State: the doors of those that are idle.
-    """
-
-    def __init__(self) -> None:
-        self._idle: deque[SimpleQueue[Callable[[], None]]] = deque()
-
-    def run(self, work: Callable[[], None]) -> None:
-        """Have ``work``, which raises nothing, done by an idle thread, or by a new one where there is none."""
-        try:
-            door = self._idle.pop()
-        except IndexError:
-            door = SimpleQueue()
-            threading.Thread(target=self._serve, args=(door,), name="served reply", daemon=True).start()
-        door.put(work)
-
-    def _serve(self, door: SimpleQueue[Callable[[], None]]) -> None:
-        while True:
-            door.get()()
-            self._idle.append(door)
-
-
-SPEAKERS = Speakers()
 
 
 async def events_of(reply: Callable[[], Iterator[Event]]) -> AsyncGenerator[Event]:
@@ -73,7 +44,7 @@ async def events_of(reply: Callable[[], Iterator[Event]]) -> AsyncGenerator[Even
         else:
             tell(None)
 
-    SPEAKERS.run(speak)
+    threading.Thread(target=speak, name="served reply", daemon=True).start()
     try:
         while (item := await arrived.get()) is not None:
             if isinstance(item, BaseException):
