@@ -21,7 +21,7 @@ from omni.exams.rows import GOALS, WHAT, Score
 from omni.exams.sitting import About, Sitting
 from omni.exams.student import Student
 from omni.primer.training import outside, sounds, voices, world
-from omni.primer.training.dialogues import Tone
+from omni.primer.training.turns import Tone
 
 needs_world = pytest.mark.skipif(
     not world.FONT.exists() or not voices.available(), reason="the emoji font or espeak-ng is not here"

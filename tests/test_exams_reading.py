@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from omni.exams import reading
 from omni.primer.training import world
-from omni.primer.training.dialogues import Tone
+from omni.primer.training.turns import Tone
 from omni.primer.training.world import Scene, Thing
 
 CAT, ROCKET, RED_BALL = Thing("cat"), Thing("rocket"), Thing("ball", "red")

@@ -1,11 +1,12 @@
 """The transformer at a tiny random size."""
 
+import pytest
 import torch
 from primer_tiny import tiny_model
 from transformers import AutoModelForCausalLM
 
 from omni.primer.configuration import SIZES, PrimerConfig
-from omni.primer.modeling import KeyValueCache, PrimerForCausalLM
+from omni.primer.modeling import KeyValueCache, PrimerForCausalLM, causal_attention
 
 
 def _ids(rows: int, length: int) -> torch.Tensor:
@@ -54,3 +55,12 @@ def test_the_cache_refuses_more_than_it_holds():
         assert "holds 4 positions" in str(error)
     else:
         raise AssertionError("five positions went into a cache of four")
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 2, 33, 8), (1, 2, 1, 7, 16), (2, 2, 2, 5, 8)])
+def test_attention_by_plain_products_is_the_fused_one(shape):
+    batch, heads, kv_heads, length, size = shape
+    torch.manual_seed(0)
+    q, *rest = (torch.randn(batch, count, length, size) for count in (heads, kv_heads, kv_heads))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, *rest, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(causal_attention(q, *rest), expected)

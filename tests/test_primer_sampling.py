@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import torch
 from primer_tiny import tiny_model
 
 from omni.primer import vocabulary as v
@@ -58,6 +59,15 @@ def test_every_spoken_word_is_followed_by_its_sound():
 
 def test_text_only_makes_nothing_else():
     assert set(_kinds(_tokens(Plan(**WRITTEN)))) == {"mark", "text"}
+
+
+@pytest.mark.parametrize("may_make", [frozenset(), frozenset({v.FILM})])
+def test_a_reply_that_would_draw_and_may_not_has_said_its_words(may_make):
+    decoder = _decoder(Plan(spoken=False, may_make=may_make, temperature=0))
+    plain = decoder.logits("text")
+    decoder.logits = lambda group: plain.index_fill(0, torch.tensor([v.IMAGE]), 100.0)
+    assert _kinds(list(reply(decoder, False))) == ["mark"]
+    assert decoder.sequence.ids[-2:] == [v.WRITE, v.END]
 
 
 def test_a_transcript_comes_first_where_sound_was_heard():

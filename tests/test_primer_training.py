@@ -6,7 +6,7 @@ import torch
 from primer_tiny import tiny_model, tiny_tokenizers
 
 from omni.primer import vocabulary as v
-from omni.primer.training import dialogues, outside, voices, world
+from omni.primer.training import dialogues, outside, troubles, turns, voices, world
 from omni.primer.training.batches import Scribe, collate, micro_batches
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
 from omni.primer.training.optim import orthogonalise
@@ -76,8 +76,8 @@ def test_a_clip_that_moves_right_ends_right_of_where_it_began():
 def test_only_what_primer_answers_is_predicted():
     scribe = Scribe(tiny_tokenizers(), _rng(2))
     scene = world.Scene(world.Thing("cat"), "green")
-    turn = dialogues.Turn((dialogues.Said("what do you see"), scene), "I see a cat.", spoken=True)
-    sample = scribe.write(dialogues.Dialogue((turn,)))
+    turn = turns.Turn((turns.Said("what do you see"), scene), "I see a cat.", spoken=True)
+    sample = scribe.write(turns.Dialogue((turn,)))
     scribe.flush()
     answer = sample.sequence.ids.index(v.ASSISTANT)
     assert len(sample.predicted) == len(sample.sequence)
@@ -90,12 +90,49 @@ def test_only_what_primer_answers_is_predicted():
     assert len({place for place, _ in sample.names.items()}) >= 4
 
 
+@needs_voices
+def test_words_are_named_where_they_end_however_long_the_speaker_waits(monkeypatch):
+    def names(wait: float) -> dict[int, int]:
+        monkeypatch.setattr(voices, "room", lambda samples, rng: samples)
+        monkeypatch.setattr(voices, "in_time", lambda x, rng: (np.pad(x, int(wait * voices.RATE)), wait))
+        scribe = Scribe(tiny_tokenizers(), _rng(2))
+        return scribe.write(turns.Dialogue((turns.Turn((turns.Said("draw a cat"),), "Here."),))).names
+
+    at_once, later = names(0.0), names(0.4)
+    assert later == {place + 20: name for place, name in at_once.items()}  # 20 codes are 0.4 s
+
+
+def test_half_of_the_speakers_wait_and_nothing_of_theirs_is_lost():
+    said = np.ones(8000, np.float32)
+    recordings = [voices.in_time(said, _rng(seed)) for seed in range(40)]
+    waited = [(samples, before) for samples, before in recordings if len(samples) > len(said)]
+    assert 10 <= len(waited) <= 30
+    assert all((samples[round(before * voices.RATE) :][: len(said)] == 1).all() for samples, before in waited)
+    assert all(np.abs(samples[samples != 1]).max(initial=0) < 0.02 for samples, _ in waited)
+
+
+def test_what_is_wrong_is_said_and_what_is_right_is_confirmed():
+    for seed in range(200):
+        (turn,) = troubles.trouble(_rng(seed)).turns
+        shown, asked = turn.user[0], turn.user[-1]
+        match shown:
+            case turns.Blank(ground):
+                assert turn.reply == f"I see nothing, only {ground}."
+            case turns.Silence():
+                assert turn.reply == "I hear nothing."
+            case world.Scene(thing=thing, other=other):
+                present = {one.name for one in (thing, other) if one}
+                named = {name for name in world.OBJECTS if name in asked.split()}
+                assert turn.reply.startswith("Yes" if named <= present else ("No", "There is no"))
+                assert thing.name in turn.reply or world.plural(thing) in turn.reply
+
+
 @needs_font
 @needs_voices
 def test_every_medium_gets_its_codes_when_flushed():
     scribe = Scribe(tiny_tokenizers(), _rng(3))
     clip = world.Clip(world.Thing("cat"), "green", "left")
-    sample = scribe.write(dialogues.Dialogue((dialogues.Turn(("film it",), "Here it is.", clip),)))
+    sample = scribe.write(turns.Dialogue((turns.Turn(("film it",), "Here it is.", clip),)))
     blank = list(sample.sequence.ids)
     scribe.flush()
     changed = {v.modality(new) for old, new in zip(blank, sample.sequence.ids, strict=True) if old != new}
@@ -105,7 +142,7 @@ def test_every_medium_gets_its_codes_when_flushed():
 @needs_font
 def test_labels_stand_one_place_before_what_they_predict():
     scribe = Scribe(tiny_tokenizers(), _rng(4))
-    sample = scribe.write(dialogues.Dialogue((dialogues.Turn(("hello",), "Hello!"),)))
+    sample = scribe.write(turns.Dialogue((turns.Turn(("hello",), "Hello!"),)))
     batch = collate([sample])
     predicted = [token for token, flag in zip(sample.sequence.ids, sample.predicted, strict=True) if flag]
     assert batch["labels"][batch["labels"] >= 0].tolist() == predicted

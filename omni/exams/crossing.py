@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from omni.exams.questions import PICTURE_TEMPERATURE, ROOM, TEXT, Film, Picture, Question, Sound
-from omni.primer.training import dialogues, voices, world
-from omni.primer.training.dialogues import pick
+from omni.primer.training import voices, wordings, world
+from omni.primer.training.turns import pick
 from omni.primer.training.world import Clip, Scene
 
 ROUTES = ("text", "speech", "picture", "clip")
@@ -68,13 +68,13 @@ Parts = tuple[tuple[str | Picture | Film | Sound, ...], str]
 
 def _picture(rng: np.random.Generator, wrong: bool) -> Parts:
     picture = _blank(rng) if wrong else world.draw(world.random_scene(rng, held_out=True), rng)
-    return (Picture(picture), pick(rng, dialogues.SEE)), "a blank picture" * wrong
+    return (Picture(picture), pick(rng, wordings.SEE)), "a blank picture" * wrong
 
 
 def _clip(rng: np.random.Generator, wrong: bool) -> Parts:
     shown = np.stack([_blank(rng)] * world.FRAMES)
     frames = shown if wrong else world.animate(world.random_clip(rng, held_out=True), rng)[0]
-    return (Film(frames), pick(rng, dialogues.WATCH)), "a blank clip" * wrong
+    return (Film(frames), pick(rng, wordings.WATCH)), "a blank clip" * wrong
 
 
 def _recording(rng: np.random.Generator, wrong: bool) -> Parts:
@@ -82,7 +82,7 @@ def _recording(rng: np.random.Generator, wrong: bool) -> Parts:
         sound = Sound(rng.normal(0, FAINT, int(rng.uniform(0.6, 2.0) * voices.RATE)).astype(np.float32))
     else:
         sound = _said(world.caption(world.random_scene(rng, held_out=True)), rng)
-    return (sound, pick(rng, dialogues.HEARD)), "silence" * wrong
+    return (sound, pick(rng, wordings.HEARD)), "silence" * wrong
 
 
 def _premise(rng: np.random.Generator, wrong: bool) -> Parts:
@@ -125,7 +125,7 @@ def events_asked(rng: np.random.Generator, count: int) -> list[Question]:
         motion = ("bounce", "meet")[index % 2]
         while (clip := world.random_clip(rng, held_out=True)).motion != motion:
             pass
-        words = pick(rng, dialogues.FILM).format(world.clip_caption(clip))
+        words = pick(rng, wordings.FILM).format(world.clip_caption(clip))
         asked.append(Question((words,), clip, PICTURE_TEMPERATURE))
     return asked
 
@@ -136,8 +136,8 @@ def galleries(rng: np.random.Generator, count: int) -> list[tuple[Question, ...]
     for _ in range(-(-count // GALLERY) * GALLERY):
         scene, clip = _new(rng, known, world.random_scene), _new(rng, known, world.random_clip)
         scene = world.canonical(scene)
-        request = pick(rng, dialogues.DRAW).format(world.caption(scene))
-        film = pick(rng, dialogues.FILM).format(world.clip_caption(clip))
+        request = pick(rng, wordings.DRAW).format(world.caption(scene))
+        film = pick(rng, wordings.FILM).format(world.clip_caption(clip))
         parts = (request, _said(request, rng), Picture(world.draw(scene, rng)),
                  film, Film(world.animate(clip, rng)[0]))  # fmt: skip
         found.append(

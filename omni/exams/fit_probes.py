@@ -23,7 +23,7 @@ from omni.exams.probes import CELL, FOLDER, THINGS, Eye, MotionEye, Probes, save
 from omni.exams.probes import background as background_of
 from omni.primer.tokenizers.image import SIZE, to_tensor
 from omni.primer.tokenizers.text import normalise
-from omni.primer.training import dialogues, voices, world
+from omni.primer.training import dialogues, voices, wordings, world
 from omni.primer.training.optim import muon_for, set_rate
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def lexicon(count: int = 12000) -> tuple[str, ...]:
     words = {word for _ in range(count) for word in dialogues.some_words(rng).split()}
     for index in range(count):
         words.update(normalise(kinds[index % len(kinds)](rng).turns[0].reply).split())
-    for _, replies in dialogues.TALK:
+    for _, replies in wordings.TALK:
         words.update(word for reply in replies for word in normalise(reply).split())
     return tuple(sorted(word for word in words if word.isalpha()))
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from omni.engine import Modality
 from omni.exams import forms
-from omni.primer.training import dialogues, outside, sounds, voices, world
-from omni.primer.training.dialogues import Tone, pick
+from omni.primer.training import dialogues, outside, sounds, voices, wordings, world
+from omni.primer.training.turns import Tone, pick
 from omni.primer.training.world import Clip, Scene
 
 PICTURE_TEMPERATURE = 0.7  # pictures, clips and voices are sampled; words are the likeliest
@@ -62,7 +62,7 @@ def captions(rng: np.random.Generator, count: int) -> list[Question]:
     asked = []
     for scene in [world.random_scene(rng, held_out=True) for _ in range(count)]:
         picture = Picture(world.draw(scene, rng))
-        asked.append(Question((picture, pick(rng, dialogues.SEE)), scene, outputs=TEXT, form=forms.SCENE))
+        asked.append(Question((picture, pick(rng, wordings.SEE)), scene, outputs=TEXT, form=forms.SCENE))
     return asked
 
 
@@ -79,7 +79,7 @@ def picture_questions(rng: np.random.Generator, count: int) -> list[Question]:
 def pictures(rng: np.random.Generator, count: int, held_out: bool) -> list[Question]:
     """Draw this scene, described in full."""
     scenes = [world.random_scene(rng, held_out) for _ in range(count)]
-    requests = [pick(rng, dialogues.DRAW).format(world.caption(scene)) for scene in scenes]
+    requests = [pick(rng, wordings.DRAW).format(world.caption(scene)) for scene in scenes]
     return [Question((words,), scene, PICTURE_TEMPERATURE) for words, scene in zip(requests, scenes, strict=True)]
 
 
@@ -98,14 +98,14 @@ def _request(rng: np.random.Generator) -> tuple[str, tuple[Picture, ...]]:
     scene = world.random_scene(rng, held_out=True)
     kind = rng.random()
     if kind < 0.55:
-        return pick(rng, dialogues.DRAW).format(world.caption(scene)), ()
+        return pick(rng, wordings.DRAW).format(world.caption(scene)), ()
     if kind < 0.7:
-        return pick(rng, dialogues.FILM).format(world.clip_caption(world.random_clip(rng, held_out=True))), ()
+        return pick(rng, wordings.FILM).format(world.clip_caption(world.random_clip(rng, held_out=True))), ()
     if kind < 0.85:
-        return pick(rng, dialogues.SAY).format(world.caption(scene)), ()
+        return pick(rng, wordings.SAY).format(world.caption(scene)), ()
     if kind < 0.9:
-        return pick(rng, pick(rng, dialogues.TALK)[0]), ()
-    return pick(rng, dialogues.SEE), (Picture(world.draw(scene, rng)),)
+        return pick(rng, pick(rng, wordings.TALK)[0]), ()
+    return pick(rng, wordings.SEE), (Picture(world.draw(scene, rng)),)
 
 
 def aloud(rng: np.random.Generator, count: int) -> list[Question]:
@@ -115,7 +115,7 @@ def aloud(rng: np.random.Generator, count: int) -> list[Question]:
         words = world.caption(world.random_scene(rng, held_out=True))
         speaker = voices.SPEAKERS[index % len(voices.SPEAKERS)]
         asked.append(
-            Question((pick(rng, dialogues.SAY).format(words),), words, PICTURE_TEMPERATURE, speaker.name, ALOUD)
+            Question((pick(rng, wordings.SAY).format(words),), words, PICTURE_TEMPERATURE, speaker.name, ALOUD)
         )
     return asked
 
@@ -126,14 +126,14 @@ def clips_shown(rng: np.random.Generator, count: int) -> list[Question]:
     asked = []
     for clip in clips:
         film = Film(world.animate(clip, rng)[0])
-        asked.append(Question((film, pick(rng, dialogues.WATCH)), clip, outputs=TEXT, form=forms.CLIP))
+        asked.append(Question((film, pick(rng, wordings.WATCH)), clip, outputs=TEXT, form=forms.CLIP))
     return asked
 
 
 def clips_asked(rng: np.random.Generator, count: int) -> list[Question]:
     """Make this held-out clip, each motion as often."""
     clips = [_clip(rng, index) for index in range(count)]
-    requests = [pick(rng, dialogues.FILM).format(world.clip_caption(clip)) for clip in clips]
+    requests = [pick(rng, wordings.FILM).format(world.clip_caption(clip)) for clip in clips]
     return [Question((words,), clip, PICTURE_TEMPERATURE) for words, clip in zip(requests, clips, strict=True)]
 
 
@@ -151,14 +151,14 @@ def tones_shown(rng: np.random.Generator, count: int) -> list[Question]:
         tone = _tone(rng)
         heard = sounds.tone(tone.note, tone.timbre, rng.uniform(0.5, 1.0), rng)
         sound = Sound(voices.room(heard, rng, ROOM, shift=False))
-        asked.append(Question((sound, pick(rng, dialogues.LISTEN)), tone, outputs=TEXT, form=forms.TONE))
+        asked.append(Question((sound, pick(rng, wordings.LISTEN)), tone, outputs=TEXT, form=forms.TONE))
     return asked
 
 
 def tones_asked(rng: np.random.Generator, count: int) -> list[Question]:
     """Play this note."""
     tones = [_tone(rng) for _ in range(count)]
-    return [Question((pick(rng, dialogues.PLAY).format(tone.words),), tone, PICTURE_TEMPERATURE) for tone in tones]
+    return [Question((pick(rng, wordings.PLAY).format(tone.words),), tone, PICTURE_TEMPERATURE) for tone in tones]
 
 
 def _tone(rng: np.random.Generator) -> Tone:
@@ -184,7 +184,7 @@ def in_and_out(rng: np.random.Generator, count: int) -> list[Question]:
     asked = []
     for index in range(count):
         if index % 8 == 6:
-            parts = (Picture(world.unknown_picture(rng)), pick(rng, dialogues.SEE))
+            parts = (Picture(world.unknown_picture(rng)), pick(rng, wordings.SEE))
         elif index % 2 == 0:
             parts = (outside.question(rng, for_exam=True),)
         else:
@@ -197,9 +197,9 @@ def _inside(rng: np.random.Generator) -> tuple[str | Picture, ...]:
     """Something that Primer can do."""
     scene, kind = world.random_scene(rng, held_out=True), rng.integers(4)
     if kind == 0:
-        return (pick(rng, dialogues.DRAW).format(world.caption(scene)),)
+        return (pick(rng, wordings.DRAW).format(world.caption(scene)),)
     if kind == 1:
         return dialogues.arithmetic(rng)[0]
     if kind == 2:
-        return (pick(rng, pick(rng, dialogues.TALK)[0]),)
-    return Picture(world.draw(scene, rng)), pick(rng, dialogues.SEE)
+        return (pick(rng, pick(rng, wordings.TALK)[0]),)
+    return Picture(world.draw(scene, rng)), pick(rng, wordings.SEE)

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from omni.exams.probes import THINGS
 from omni.primer.tokenizers.text import normalise
 from omni.primer.training import world
-from omni.primer.training.dialogues import COUNT_WORDS, Tone
 from omni.primer.training.sounds import NOTES, TIMBRES
+from omni.primer.training.turns import Tone
+from omni.primer.training.wordings import COUNT_WORDS
 from omni.primer.training.world import Clip, Scene, Thing
 
 _ONE = {thing.words: thing for thing in THINGS}

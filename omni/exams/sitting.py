@@ -22,7 +22,7 @@ from omni.exams import crossing
 from omni.exams.judging import Marks
 from omni.exams.questions import Film, Question, Sound
 from omni.exams.student import RATE, SILENT, Answer, as_part
-from omni.primer.training.dialogues import Tone
+from omni.primer.training.turns import Tone
 from omni.primer.training.world import Clip, Scene, caption, clip_caption
 
 KEPT = 3  # answers of a part that are kept with their media whatever they are; as many again of those that are wrong

@@ -156,8 +156,13 @@ def _greedy_mark(decoder: Decoder, marks: tuple[int, ...]) -> int:
 
 
 def _text_logits(decoder: Decoder, marks: tuple[int, ...]) -> Tensor:
-    """Logits over words and the given marks; every other mark is impossible."""
+    """Logits over words and the given marks; every other mark is impossible.
+
+    A reply that would go on with what it may not make has said its words: such a mark counts as the end.
+    """
     logits = decoder.logits("text").clone()
+    if v.END in marks:
+        logits[v.END] = logits[[v.END, *(mark for mark in _MAKERS if mark not in marks)]].logsumexp(0)
     kept = logits[list(marks)]
     logits[v.TEXT_CODES :] = -torch.inf
     logits[list(marks)] = kept

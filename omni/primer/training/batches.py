@@ -21,24 +21,16 @@ from omni.primer.tokenizers.audio import HOP
 from omni.primer.tokenizers.text import normalise
 from omni.primer.tokenizers.video import LATER_CODES
 from omni.primer.training import sounds, voices, world
-from omni.primer.training.dialogues import (
-    Clip,
-    Dialogue,
-    Said,
-    Scene,
-    Shown,
-    Tone,
-    Turn,
-    Unknown,
-    pair,
-    random_dialogue,
-)  # fmt: skip
+from omni.primer.training.dialogues import pair, random_dialogue
+from omni.primer.training.turns import Blank, Dialogue, Said, Shown, Silence, Tone, Turn, Unknown
+from omni.primer.training.world import Clip, Scene
 
 TONE_SECONDS = 0.8
+SILENT_SECONDS = 0.5, 2.0
 CLIP_SECONDS = world.FRAMES / world.FPS
 NAMING_FRAMES = 3  # at the end of a spoken word, in which it is to be named
 MAX_TOKENS = 640
-POOL_STEPS = 6  # steps whose samples are sorted together: the more, the less padding
+POOL_STEPS = 20  # steps whose samples are sorted together: the more, the less padding
 LENGTH = 32  # the length of a batch is a multiple of this
 ENCODE_BATCH = 32  # pictures encoded at once; a quarter as many sounds
 
@@ -163,7 +155,7 @@ class Scribe:
             case str():
                 sample.sequence.extend(self.tokenizers.text.encode(normalise(part)))
             case Said():
-                self._hear(sample, part.text)
+                self._hear(sample, part.words)
             case Scene() | Unknown():
                 known = isinstance(part, Scene)
                 picture = world.draw(part, self.rng) if known else world.unknown_picture(self.rng)
@@ -173,6 +165,14 @@ class Scribe:
             case Clip():
                 self._name_things(sample, world.placements(part))
                 self._clip(sample.sequence, world.animate(part, self.rng)[0])
+            case Blank(background, moving):
+                plain = world.ground(background, world.SIZE, self.rng).clip(0, 255).astype(np.uint8)
+                if moving:
+                    self._clip(sample.sequence, np.stack([plain] * FRAMES))
+                else:
+                    self._image(sample.sequence, plain)
+            case Silence():
+                self._sound(sample.sequence, voices.hush(self.rng.uniform(*SILENT_SECONDS), self.rng))
             case Tone():
                 tone = sounds.tone(part.note, part.timbre, self.rng.uniform(0.5, 1.0), self.rng)
                 self._sound(sample.sequence, voices.room(tone, self.rng, 0.5, shift=False))
@@ -191,21 +191,22 @@ class Scribe:
         """Words that the user speaks in a room, each to be named where it ends."""
         voice = self.listen_to[self.rng.integers(len(self.listen_to))]
         spoken = voices.speak(text, voice)
+        samples, before = voices.in_time(voices.room(spoken.samples, self.rng), self.rng)
         start = len(sample.sequence) + 1
-        count = self._sound(sample.sequence, voices.room(spoken.samples, self.rng))
+        count = self._sound(sample.sequence, samples)
         for word, (_, end) in zip(text.split(), spoken.words, strict=True):
             token = self.tokenizers.text.encode(normalise(word))[0]
-            last = min(int(end * CODES_PER_SECOND), count)
+            last = min(int((before + end) * CODES_PER_SECOND), count)
             sample.names |= {start + place: token for place in range(max(0, last - NAMING_FRAMES), last)}
 
     def _reply(self, sample: Sample, turn: Turn) -> None:
         sequence, text = sample.sequence, self.tokenizers.text
         sequence.push(v.ASSISTANT)
         sample.mark(False)
-        if heard := [part for part in turn.user if isinstance(part, (Said, Tone))]:
+        if heard := [part for part in turn.user if isinstance(part, (Said, Tone, Silence))]:
             sequence.push(v.HEAR)
             sample.mark(False)
-            sequence.extend(text.encode(normalise(heard[0].text if isinstance(heard[0], Said) else heard[0].words)))
+            sequence.extend(text.encode(normalise(heard[0].words)))
         if turn.spoken:
             self._speak(sample, turn.reply)
         else:
@@ -345,5 +346,5 @@ def text_corpus(count: int, seed: int = 0):
     for _ in range(count):
         for turn in random_dialogue(rng).turns:
             yield turn.reply
-            yield from (normalise(part if isinstance(part, str) else part.text)
+            yield from (normalise(part if isinstance(part, str) else part.words)
                         for part in turn.user if isinstance(part, (str, Said)))  # fmt: skip

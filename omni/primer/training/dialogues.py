@@ -1,120 +1,38 @@
 """What is said in the picture book: requests, questions, answers and follow-ups about its scenes and clips.
 
-A Dialogue is a plan: which parts the user sends and what Primer answers, in words, pictures, clips and sounds.
 Every request may be spoken as well as written; a spoken one is answered aloud. Knows nothing of tokens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from omni.primer.training import outside, world
 from omni.primer.training.sounds import NOTES, TIMBRES
+from omni.primer.training.troubles import trouble
+from omni.primer.training.turns import Dialogue, Said, Silence, Tone, Turn, Unknown, pick, sentence
+from omni.primer.training.wordings import (
+    BACKGROUND,
+    COUNT_WORDS,
+    DRAW,
+    FILM,
+    HEARD,
+    LISTEN,
+    PLAY,
+    SAY,
+    SEE,
+    TALK,
+    WATCH,
+    WHICH,
+)
 from omni.primer.training.world import Clip, Scene, Thing, article, caption, clip_caption
-
-COUNT_WORDS = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Said:
-    """Words that the user speaks, in one of the voices that training listens to."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Tone:
-    """One note on one instrument."""
-
-    note: str
-    timbre: str
-
-    @property
-    def words(self) -> str:
-        return f"{article(self.note)} on a {self.timbre}"
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A picture from outside the book."""
-
-
-Shown = str | Said | Tone | Scene | Clip | Unknown
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What the user sends and what Primer answers: words, and what it makes after them."""
-
-    user: tuple[Shown, ...]
-    reply: str
-    made: Scene | Clip | Tone | None = None
-    spoken: bool = False
-
-
-@dataclass(frozen=True)
-class Dialogue:
-    """Some turns, and the scene or clip whose first mention stands at their very start (for contrast)."""
-
-    turns: tuple[Turn, ...]
-    about: Scene | Clip | None = None
-
-
-def pick(rng: np.random.Generator, options):
-    """One of a sequence, each as likely."""
-    return options[int(rng.integers(len(options)))]
-
-
-def sentence(words: str) -> str:
-    """Words as a sentence: capital and full stop."""
-    return words[0].upper() + words[1:] + "."
 
 
 def here_is(scene: Scene) -> str:
     """What Primer says with a picture."""
     return f"Here {'are' if scene.count > 1 else 'is'} {caption(scene)}."
-
-
-# ---- requests, in many wordings -------------------------------------------------------------------------------------
-
-DRAW = (
-    "draw {}", "draw {}", "draw me {}", "please draw {}", "can you draw {}", "paint {}", "show me {}",
-    "make a picture of {}", "i want a picture of {}", "a picture of {}", "picture {}", "could you paint {} please",
-    "i would like to see {}", "{}",
-)  # fmt: skip
-FILM = (
-    "make a clip of {}", "a clip of {}", "show me a clip of {}", "make a video of {}", "animate {}",
-    "make a movie of {}", "please make a clip where {}", "film {}", "can you make a clip of {}",
-)  # fmt: skip
-SEE = (
-    "what do you see", "what do you see", "what is in the picture", "describe the picture", "what is this",
-    "tell me what you see", "what is on the picture", "describe this", "what can you see", "look at this",
-    "what does it show",
-)  # fmt: skip
-WATCH = (
-    "what moves", "what moves", "what happens", "what do you see", "what happens in the clip", "describe the clip",
-    "what is moving", "tell me what happens", "what do you see in the clip", "how does it move",
-)  # fmt: skip
-SAY = ("say {}", "say {}", "please say {}", "read this aloud {}", "speak {}", "say aloud {}", "can you say {}")
-LISTEN = ("what note is this", "what do you hear", "what sound is this", "which note do you hear", "name the note")
-PLAY = ("play {}", "play me {}", "please play {}", "make the sound of {}", "i want to hear {}", "can you play {}")
-HEARD = ("what did i say", "what do you hear", "write down what i say", "write what you hear", "what am i saying")
-TALK = (
-    (("hello", "hi", "hello there", "good morning", "hi primer", "hey", "good evening"),
-     ("Hello! Show me something or ask me to draw.", "Hello! What shall I draw for you?")),
-    (("who are you", "what are you", "what is your name", "tell me about yourself"),
-     ("I am Primer, a small model that reads, sees, hears and watches.",)),
-    (("what can you do", "help", "what do you know", "how can you help me", "what should i ask"),
-     ("I can draw, make clips, speak, and tell you what I see and hear.",)),
-    (("thank you", "thanks", "thank you very much", "well done", "great"), ("You are welcome!",)),
-    (("how are you", "how do you do", "are you well"), ("I am fine. What shall I draw for you?",)),
-    (("bye", "goodbye", "see you later", "good night"), ("Goodbye! Come back soon.",)),
-)  # fmt: skip
 
 
 def uncoloured(shown: Scene | Clip) -> Scene | Clip:
@@ -153,23 +71,39 @@ def describe(rng: np.random.Generator, scene: Scene | None = None) -> Dialogue:
 
 
 def ask(rng: np.random.Generator) -> Dialogue:
-    """One to two questions about a picture."""
-    scene = world.random_scene(rng)
-    turns = []
+    """One to two questions about a picture, about a clip, or about a scene that is told in words."""
+    kind = rng.random()
+    if kind < 0.2:
+        clip = world.random_clip(rng)
+        question, answer = question_about_clip(clip, rng)
+        return Dialogue((Turn((clip, question), answer),), clip)
+    scene, turns = world.random_scene(rng), []
     for index in range(1 + (rng.random() < 0.3)):
         question, answer = question_about(scene, rng)
-        turns.append(Turn((scene, question) if index == 0 else (question,), answer))
-    return Dialogue(tuple(turns), scene)
+        asked = (f"{caption(scene)} {question}",) if kind < 0.5 else (scene, question)
+        turns.append(Turn(asked if index == 0 else (question,), answer))
+    return Dialogue(tuple(turns), scene if kind >= 0.5 else None)
+
+
+def question_about_clip(clip: Clip, rng: np.random.Generator) -> tuple[str, str]:
+    """A question about a clip and its answer."""
+    thing = clip.thing
+    options = [(pick(rng, BACKGROUND), f"It is {clip.background}.")]
+    if not clip.other:
+        options.append((pick(rng, WHICH), f"It is {article(thing.words)}."))
+        options.append((f"does the {thing.name} move", f"Yes, it {world.MOTIONS[clip.motion]}."))
+        if thing.colour:
+            options.append((f"what colour is the {thing.name}", f"It is {thing.colour}."))
+    return pick(rng, options)
 
 
 def question_about(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A question about a picture and its answer."""
     thing, other = scene.thing, scene.other
     questions = [
-        (pick(rng, ("what colour is the background", "which colour is behind it", "what is the background")),
-         f"It is {scene.background}."),
+        (pick(rng, BACKGROUND), f"It is {scene.background}."),
         _is_there(scene, rng),
-    ]  # fmt: skip
+    ]
     if thing.colour:
         noun = thing.name if scene.count == 1 else world.plural(Thing(thing.name))
         verb, pronoun = ("is", "It is") if scene.count == 1 else ("are", "They are")
@@ -186,9 +120,7 @@ def question_about(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
         questions += [(pick(rng, how_many), f"There are {world.NUMBERS[scene.count]}.")] * 3
     else:
         questions += [(f"where is the {thing.name}", f"It is {scene.position}.")] * 2
-        questions.append(
-            (pick(rng, ("what is it", "what is this thing", "which thing is it")), f"It is {article(thing.words)}.")
-        )
+        questions.append((pick(rng, WHICH), f"It is {article(thing.words)}."))
         if scene.size:
             questions.append((f"is the {thing.name} big or small", f"It is {scene.size}."))
     return pick(rng, questions)
@@ -335,8 +267,8 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.28), (describe, 0.18), (ask, 0.1), (watch, 0.08), (film, 0.09), (say, 0.08), (heard, 0.05), (talk, 0.16),
-    (tone, 0.02), (unknown, 0.01), (follow_up, 0.03),
+    (draw, 0.24), (describe, 0.15), (ask, 0.13), (watch, 0.07), (film, 0.09), (say, 0.08), (heard, 0.05), (talk, 0.14),
+    (tone, 0.02), (unknown, 0.01), (follow_up, 0.03), (trouble, 0.07),
 )  # fmt: skip
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first
 SPOKEN = 0.22  # of all first requests are spoken, and answered aloud
@@ -356,7 +288,7 @@ def random_dialogue(rng: np.random.Generator) -> Dialogue:
     dialogue = _of_any_kind(rng)
     if rng.random() < SEQUEL:
         return replace(dialogue, turns=(dialogue.turns[0], *_of_any_kind(rng).turns[:1]))
-    has_sound = any(isinstance(part, (Said, Tone)) for turn in dialogue.turns for part in turn.user)
+    has_sound = any(isinstance(part, (Said, Tone, Silence)) for turn in dialogue.turns for part in turn.user)
     if not has_sound and len(dialogue.turns) == 1 and rng.random() < SPOKEN and speakable(dialogue):
         return aloud(dialogue, rng)
     if len(dialogue.turns) == 1 and rng.random() < 0.04 and not dialogue.turns[0].made:
@@ -376,9 +308,11 @@ def speakable(dialogue: Dialogue) -> bool:
 
 
 def pair(rng: np.random.Generator) -> tuple[Dialogue, Dialogue]:
-    """Two dialogues about one scene or clip that start with it in different modalities."""
+    """Two dialogues about one scene or clip that start with it in different modalities: told or spoken, and shown."""
     if rng.random() < 0.8:
         scene = world.canonical(world.random_scene(rng))
-        return draw(rng, scene), describe(rng, scene)
-    clip = world.random_clip(rng)
-    return film(rng, clip), watch(rng, clip)
+        told, shown = draw(rng, scene), describe(rng, scene)
+    else:
+        clip = world.random_clip(rng)
+        told, shown = film(rng, clip), watch(rng, clip)
+    return (aloud(told, rng) if rng.random() < 0.35 else told), shown

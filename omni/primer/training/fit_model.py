@@ -65,13 +65,14 @@ def _read(model: PrimerForCausalLM, hidden: Tensor, targets: Tensor, group: str,
     if not len(places):
         return 0.0, 0.0
     filled = F.pad(places, (0, -len(places) % PLACES))
-    logits = model.head(hidden[filled], vocabulary.GROUPS[group])[: len(places)].float()
-    return _cross_entropy(logits, targets[places], name, report), logits.logsumexp(-1).square().sum()
+    logits = model.head(hidden.index_select(0, filled), vocabulary.GROUPS[group])[: len(places)].float()
+    normalisers = logits.logsumexp(-1)
+    return _cross_entropy(logits, normalisers, targets[places], name, report), normalisers.square().sum()
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, name: str, report: dict) -> Tensor:
-    """Summed cross entropy; the sum, the count and the hits are noted under ``name``."""
-    loss = F.cross_entropy(logits, targets, reduction="sum")
+def _cross_entropy(logits: Tensor, normalisers: Tensor, targets: Tensor, name: str, report: dict) -> Tensor:
+    """Summed cross entropy of (N, V) with its log-normalisers (N,); the sum, count and hits are noted as ``name``."""
+    loss = (normalisers - logits.gather(1, targets[:, None]).squeeze(1)).sum()
     report[name] += torch.tensor([loss.item(), len(targets), (logits.argmax(-1) == targets).sum().item()])
     return loss
 
@@ -81,7 +82,8 @@ def contrast(model: PrimerForCausalLM, hidden: Tensor, pairs: Tensor, report: di
     sides = [F.normalize(model.contrast(hidden[pairs[:, side], pairs[:, side + 1]]).float(), dim=-1) for side in (0, 2)]
     scores = sides[0] @ sides[1].T / TEMPERATURE
     targets = torch.arange(len(pairs), device=scores.device)
-    return _cross_entropy(scores, targets, "contrast", report) + F.cross_entropy(scores.T, targets, reduction="sum")
+    there, back = scores.logsumexp(1), scores.logsumexp(0)
+    return sum(_cross_entropy(x, y, targets, "contrast", report) for x, y in ((scores, there), (scores.T, back)))
 
 
 def router_loss(routing, real: Tensor) -> Tensor:

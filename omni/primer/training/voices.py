@@ -194,6 +194,20 @@ def room(samples: np.ndarray, rng: np.random.Generator, strength: float = 1.0, s
     return (out * wanted / peak).astype(np.float32)
 
 
+def hush(seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """(N,) float32: what a microphone hears of a room where nobody speaks, from digital silence to a faint hiss."""
+    level = 0.0 if rng.random() < 0.3 else 10 ** rng.uniform(-4.5, -2.7)
+    return rng.normal(0, level, int(seconds * RATE)).astype(np.float32)
+
+
+def in_time(samples: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """(N,) float32 as people record: half of them wait before and after they speak. And the seconds before."""
+    if rng.random() < 0.5:
+        return samples, 0.0
+    before, after = (hush(seconds, rng) for seconds in rng.uniform(0, 0.6, 2))
+    return np.concatenate([before, samples, after]), len(before) / RATE
+
+
 class _Espeak:
     """The loaded library; `chunks` and `events` are filled by its callback during one `say`."""
 

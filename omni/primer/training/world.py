@@ -242,7 +242,7 @@ def _paste(canvas: np.ndarray, thing: Thing, pixels: float, row: float, column: 
     patch += alpha * (sprite[..., :3] * 255 - patch)
 
 
-def _ground(background: str, size: int, rng: np.random.Generator | None) -> np.ndarray:
+def ground(background: str, size: int, rng: np.random.Generator | None) -> np.ndarray:
     """A background of one colour; with ``rng`` tinted a little and lighter at one side."""
     if rng is None:
         return np.broadcast_to(np.asarray(BACKGROUNDS[background], np.float32), (size, size, 3))
@@ -253,7 +253,7 @@ def _ground(background: str, size: int, rng: np.random.Generator | None) -> np.n
 
 def draw(scene: Scene, rng: np.random.Generator | None, size: int = SIZE) -> np.ndarray:
     """The picture of a scene, (size, size, 3) uint8: as people's pictures vary, or without ``rng`` as Primer draws."""
-    canvas = _ground(scene.background, size, rng).astype(np.float32)
+    canvas = ground(scene.background, size, rng).astype(np.float32)
     scale = size / SIZE
     for thing, pixels, row, column in placements(scene):
         if rng is not None:
@@ -290,11 +290,11 @@ def placements(what: Scene | Clip) -> list[tuple[Thing, float, float, float]]:
 
 def animate(clip: Clip, rng: np.random.Generator | None, size: int = SIZE) -> tuple[np.ndarray, list[float]]:
     """The frames of a clip, (FRAMES, size, size, 3) uint8, and the seconds of its events; ``rng`` as in ``draw``."""
-    ground = _ground(clip.background, size, rng).astype(np.float32)
+    plain = ground(clip.background, size, rng).astype(np.float32)
     scale, jitter = size / SIZE, (0.0, 0.0) if rng is None else rng.normal(0, 1.5, 2)
     frames, events = [], _event_times(clip.motion)
     for index in range(FRAMES):
-        canvas = ground.copy()
+        canvas = plain.copy()
         for thing, pixels, row, column, angle in moment(clip, index / (FRAMES - 1)):
             _paste(canvas, thing, pixels * scale, (row + jitter[0]) * scale, (column + jitter[1]) * scale, angle)
         frames.append(np.clip(canvas, 0, 255).astype(np.uint8))

@@ -1,0 +1,83 @@
+"""The shape of what is said: what a user can send, and the plan of a dialogue.
+
+A Dialogue says which parts the user sends and what Primer answers, in words, pictures, clips and sounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from omni.primer.training.world import Clip, Scene, article
+
+
+@dataclass(frozen=True)
+class Said:
+    """Words that the user speaks, in one of the voices that training listens to."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Tone:
+    """One note on one instrument."""
+
+    note: str
+    timbre: str
+
+    @property
+    def words(self) -> str:
+        return f"{article(self.note)} on a {self.timbre}"
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A picture from outside the book."""
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A picture, or a clip, of one colour of the book and nothing else."""
+
+    background: str
+    moving: bool = False
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A recording of a room in which nobody speaks."""
+
+    words: ClassVar[str] = ""
+
+
+Shown = str | Said | Tone | Silence | Scene | Clip | Unknown | Blank
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the user sends and what Primer answers: words, and what it makes after them."""
+
+    user: tuple[Shown, ...]
+    reply: str
+    made: Scene | Clip | Tone | None = None
+    spoken: bool = False
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Some turns, and the scene or clip whose first mention stands at their very start (for contrast)."""
+
+    turns: tuple[Turn, ...]
+    about: Scene | Clip | None = None
+
+
+def pick(rng: np.random.Generator, options):
+    """One of a sequence, each as likely."""
+    return options[int(rng.integers(len(options)))]
+
+
+def sentence(words: str) -> str:
+    """Words as a sentence: capital and full stop."""
+    return words[0].upper() + words[1:] + "."

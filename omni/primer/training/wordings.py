@@ -1,0 +1,43 @@
+"""How people say it: requests and questions in many wordings, and small talk with its answers."""
+
+COUNT_WORDS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+]  # fmt: skip
+DRAW = (
+    "draw {}", "draw {}", "draw me {}", "please draw {}", "can you draw {}", "paint {}", "show me {}",
+    "make a picture of {}", "i want a picture of {}", "a picture of {}", "picture {}", "could you paint {} please",
+    "i would like to see {}", "{}",
+)  # fmt: skip
+FILM = (
+    "make a clip of {}", "a clip of {}", "show me a clip of {}", "make a video of {}", "animate {}",
+    "make a movie of {}", "please make a clip where {}", "film {}", "can you make a clip of {}",
+)  # fmt: skip
+SEE = (
+    "what do you see", "what do you see", "what is in the picture", "describe the picture", "what is this",
+    "tell me what you see", "what is on the picture", "describe this", "what can you see", "look at this",
+    "what does it show",
+)  # fmt: skip
+WATCH = (
+    "what moves", "what moves", "what happens", "what do you see", "what happens in the clip", "describe the clip",
+    "what is moving", "tell me what happens", "what do you see in the clip", "how does it move",
+)  # fmt: skip
+BACKGROUND = ("what colour is the background", "which colour is behind it", "what is the background")
+WHICH = ("what is it", "what is this thing", "which thing is it")
+SAY = ("say {}", "say {}", "please say {}", "read this aloud {}", "speak {}", "say aloud {}", "can you say {}")
+LISTEN = ("what note is this", "what do you hear", "what sound is this", "which note do you hear", "name the note")
+PLAY = ("play {}", "play me {}", "please play {}", "make the sound of {}", "i want to hear {}", "can you play {}")
+HEARD = ("what did i say", "what do you hear", "write down what i say", "write what you hear", "what am i saying")
+TALK = (
+    (("hello", "hi", "hello there", "good morning", "hi primer", "hey", "good evening"),
+     ("Hello! Show me something or ask me to draw.", "Hello! What shall I draw for you?")),
+    (("who are you", "what are you", "what is your name", "tell me about yourself"),
+     ("I am Primer, a small model that reads, sees, hears and watches.",)),
+    (("what can you do", "help", "what do you know", "how can you help me", "what should i ask"),
+     ("I can draw, make clips, speak, and tell you what I see and hear.",)),
+    (("thank you", "thanks", "thank you very much", "well done", "great"), ("You are welcome!",)),
+    (("how are you", "how do you do", "are you well"), ("I am fine. What shall I draw for you?",)),
+    (("bye", "goodbye", "see you later", "good night"), ("Goodbye! Come back soon.",)),
+)  # fmt: skip
+CLAIMS = ("this is {}", "is this {}", "i think this is {}", "it is {}", "is it {}")
+PREMISES = ("where is the {}", "what colour is the {}", "is the {} big or small")
