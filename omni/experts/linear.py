@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from omni.experts import nf4, record
 from omni.experts.kernels import Kernel
+from omni.experts.mapped import MappedFiles
 from omni.experts.record import LoneMatrix
 
 SKIPPED = ("gate", "router", "shared_expert_gate", "codec_head")  # what decides, and what is hardly read
@@ -52,12 +53,14 @@ class FourBitLinear(nn.Module):
 
 def pack_linears(model: nn.Module, kernel: Kernel) -> None:
     """Put every linear layer of ``model`` that is read for each token into 4 bits, one after the other."""
+    files = MappedFiles()
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     for name, module in list(model.named_modules()):
         if type(module) is not nn.Linear or not worth_packing(name, module, kernel) or f"{name}.weight" in tied:
             continue
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, FourBitLinear(module, kernel))
+        files.give_back(module.weight)
 
 
 def worth_packing(name: str, linear: nn.Linear, kernel: Kernel) -> bool:

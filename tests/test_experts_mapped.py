@@ -1,0 +1,51 @@
+"""Weights in mapped files: what was read goes back, and comes again."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from omni.experts import mapped
+from omni.experts.mapped import MappedFiles
+
+pytestmark = pytest.mark.skipif(not mapped.MAPS.exists(), reason="this system does not tell what is mapped")
+
+
+def _resident_kb(name: str) -> int:
+    """Kilobytes of a mapped file that are this process's memory."""
+    total, ours = 0, False
+    for line in open("/proc/self/smaps"):
+        if "-" in line.split()[0]:
+            ours = name in line
+        elif ours and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
+
+
+def test_what_was_read_goes_back_and_comes_again(tmp_path):
+    saved = torch.randn(1024, 2048)
+    save_file({"kept": saved + 1, "packed": saved}, tmp_path / "mapped.safetensors")
+    with safe_open(tmp_path / "mapped.safetensors", "pt") as file:
+        kept, packed = file.get_tensor("kept"), file.get_tensor("packed")
+    assert torch.equal(packed, saved) and torch.equal(kept, saved + 1)
+    before = _resident_kb("mapped.safetensors")
+    MappedFiles().give_back(packed)
+    given = before - _resident_kb("mapped.safetensors")
+    assert 8192 - 8 <= given <= 8192  # whole pages of the one, none of the other
+    assert torch.equal(packed, saved) and torch.equal(kept, saved + 1)
+
+
+def test_a_weight_of_its_own_memory_is_left_alone(tmp_path):
+    save_file({"other": torch.ones(4096)}, tmp_path / "mapped.safetensors")
+    with safe_open(tmp_path / "mapped.safetensors", "pt") as file:
+        other = file.get_tensor("other")
+        weight = torch.arange(1 << 20)
+        MappedFiles().give_back(weight)
+    assert torch.equal(weight, torch.arange(1 << 20)) and other.sum() == 4096
+
+
+def test_a_system_that_does_not_tell_keeps_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, "MAPS", tmp_path / "nowhere")
+    weight = torch.ones(4096)
+    MappedFiles().give_back(weight)
+    assert weight.sum() == 4096
