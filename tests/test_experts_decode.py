@@ -12,17 +12,17 @@ from torch.nn import functional as F
 
 from omni.experts import decode, native
 from omni.experts.context import roomy_cache
-from omni.experts.decode import OneTokenAttention, OneTokenMLP, OneTokenRouter
+from omni.experts.decode import OneTokenAttention, OneTokenLayer, OneTokenMLP, OneTokenRouter
 from omni.experts.kernels import Unpacked
 from omni.experts.loading import load_model
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 WAYS = {  # of the layers of each model: attention, router, dense MLP
-    "qwen3_moe": {OneTokenAttention, OneTokenRouter},
-    "mixtral": {OneTokenAttention, OneTokenRouter},
+    "qwen3_moe": {OneTokenAttention, OneTokenRouter, OneTokenLayer},
+    "mixtral": {OneTokenAttention, OneTokenRouter, OneTokenLayer},
     "olmoe": {OneTokenRouter},  # its norms span all heads
     "qwen3_5_moe": {OneTokenRouter, OneTokenMLP},  # its attention has a gate
-    "qwen3_omni": {OneTokenAttention, OneTokenRouter, OneTokenMLP},
+    "qwen3_omni": {OneTokenAttention, OneTokenRouter, OneTokenMLP, OneTokenLayer},
     "primer": set(),
 }
 

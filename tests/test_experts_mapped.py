@@ -1,5 +1,7 @@
 """Weights in mapped files: what was read goes back, and comes again."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.skipif(not mapped.MAPS.exists(), reason="this system do
 def _resident_kb(name: str) -> int:
     """Kilobytes of a mapped file that are this process's memory."""
     total, ours = 0, False
-    for line in open("/proc/self/smaps"):
+    for line in Path("/proc/self/smaps").read_text().splitlines():
         if "-" in line.split()[0]:
             ours = name in line
         elif ours and line.startswith("Rss:"):

@@ -162,6 +162,7 @@ def test_without_a_compiler_there_is_no_library(monkeypatch, fresh):
 
 def test_a_library_with_wrong_numbers_is_not_used(monkeypatch, caplog, tmp_path, fresh):
     products, *others = native.SOURCES
+    shutil.copy(native.HEADER, tmp_path)
     wrong = tmp_path / "wrong.c"
     wrong.write_text(products.read_text().replace("-88", "88"))
     monkeypatch.setattr(native, "SOURCES", (wrong, *others))

@@ -7,12 +7,13 @@ goes on. With the same choices the codes are those of ``generate(return_audio=Tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import Qwen3OmniMoeForConditionalGeneration
+from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeTalkerCodePredictorModel
 
 from omni.engines.sampling import Chooser, Sampling
 from omni.engines.vocoder import Vocoder
@@ -130,14 +131,12 @@ class Talker:
     def _whole_frame(self) -> Tensor:
         """The other codes of the frame, each drawn from the hidden state and the codes before it."""
         predictor = self.talker.code_predictor
-        cache = roomy_cache(predictor.config)
+        read = predictor_pass(predictor.model)
         codes, parts = [self.code], [self.talker.get_input_embeddings()(self.code)]
-        step = torch.cat([self.hidden, parts[0]], dim=1)
+        read(self.hidden)
         for head, embedding in zip(predictor.lm_head, predictor.get_input_embeddings(), strict=True):
-            out = predictor.model(inputs_embeds=step, past_key_values=cache, use_cache=True)
-            codes.append(self.other_codes.choose(head(out.last_hidden_state[:, -1])))
-            step = embedding(codes[-1])
-            parts.append(step)
+            codes.append(self.other_codes.choose(head(read(parts[-1])[:, -1])))
+            parts.append(embedding(codes[-1]))
         self.summed = torch.cat(parts, dim=1).sum(1, keepdim=True)
         return torch.cat(codes, dim=1)[0]
 
@@ -194,6 +193,24 @@ class Talker:
     def _text_of(self, ids: Tensor) -> Tensor:
         """Tokens (1, n) as the thinker embeds them, to (1, n, hidden) of the talker."""
         return self.talker.text_projection(self.model.thinker.get_input_embeddings()(ids))
+
+
+def predictor_pass(model: Qwen3OmniMoeTalkerCodePredictorModel) -> Callable[[Tensor], Tensor]:
+    """What reads a frame's codes one by one: (1, 1, hidden) to the same, each behind those before it.
+
+    The model's own ``forward`` asks and checks for each code what is the same for all: a third of a frame's time.
+    """
+    cache = roomy_cache(model.config)
+    places = torch.arange(model.config.num_code_groups, device=model.device)[None]
+    turns = iter(zip(*(one.split(1, 1) for one in model.rotary_emb(model.norm.weight, places)), strict=True))
+
+    def read(embedded: Tensor) -> Tensor:
+        turn = next(turns)
+        for layer in model.layers:
+            embedded = layer(embedded, past_key_values=cache, use_cache=True, position_embeddings=turn)
+        return model.norm(embedded)
+
+    return read
 
 
 class Speech:

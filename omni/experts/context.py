@@ -19,6 +19,13 @@ class RoomyLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Append (B, heads, n, width); returns all keys and values, which share memory with the layer."""
+        length = self.reserve(key_states, value_states)
+        self.keys[:, :, length:] = key_states
+        self.values[:, :, length:] = value_states
+        return self.keys, self.values
+
+    def reserve(self, key_states: Tensor, value_states: Tensor) -> int:
+        """Append what is still to be written, as large as (B, heads, n, width) are; how many tokens are before it."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         length = self.get_seq_length()
@@ -28,11 +35,8 @@ class RoomyLayer(DynamicLayer):
                 self._larger(held, new, whole)
                 for held, new in ((self.keys, key_states), (self.values, value_states))
             )  # fmt: skip
-        keys, values = self._rooms
-        keys[:, :, length:whole] = key_states
-        values[:, :, length:whole] = value_states
-        self.keys, self.values = keys[:, :, :whole], values[:, :, :whole]
-        return self.keys, self.values
+        self.keys, self.values = (room[:, :, :whole] for room in self._rooms)
+        return length
 
     def _has_room(self, whole: int) -> bool:
         """Whether what is held still lies in the rooms, and they reach that far."""

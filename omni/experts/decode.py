@@ -1,11 +1,13 @@
-"""What a decoder layer does for one token, in few calls: its attention, its router and its dense MLP, by ``token.c``.
+"""What a decoder layer does for one token, in few calls, by ``token.c`` and ``layer.c``.
 
+Its attention, its router and its dense MLP are a call each; a whole layer is one, with a mixture's experts behind it.
 For one token the number of calls is the time, far more than what they compute. A module's own way is kept for prompts,
 for masks and for whatever else it is asked; a module is given the short way only if that is found to give the same.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from omni.experts.context import RoomyLayer
 from omni.experts.kernels import SILU, Native
 from omni.experts.linear import FourBitLinear
 from omni.experts.norms import OneCallRMSNorm
@@ -167,9 +170,14 @@ class OneTokenMLP:
         module = self.module
         if x.numel() != x.shape[-1]:
             return self.own(x)
-        gate, up, down = module.gate_proj.operand, module.up_proj.operand, module.down_proj.operand
-        expert = gate.places[:2] + up.places[:2] + down.places[:2]
-        return self.kernel.swiglu(x.reshape(1, -1).float(), [expert], down).to(x.dtype).view(x.shape)
+        made = self.kernel.swiglu(x.reshape(1, -1).float(), [self.places], module.down_proj.operand)
+        return made.to(x.dtype).view(x.shape)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where gate, up and down lie, each with its block maxima."""
+        projections = (self.module.gate_proj, self.module.up_proj, self.module.down_proj)
+        return sum((one.operand.places[:2] for one in projections), ())
 
     @torch.no_grad()
     def is_near(self) -> bool:
@@ -178,7 +186,134 @@ class OneTokenMLP:
         return _near(self.own(x), self(x))
 
 
-WAYS = (OneTokenAttention, OneTokenRouter, OneTokenMLP)
+class _Matrix(ctypes.Structure):
+    _fields_ = [("packed", ctypes.c_void_p), ("absmax", ctypes.c_void_p), ("rows", ctypes.c_long)]
+
+
+class _Layer(ctypes.Structure):
+    """``Layer`` of ``layer.c``."""
+
+    _fields_ = [
+        *((name, ctypes.c_long) for name in ("hidden", "heads", "kv_heads", "width", "inner")),
+        *((name, ctypes.c_float) for name in ("scaling", "epsilon", "head_epsilon")),
+        *((name, ctypes.c_void_p) for name in ("before_attention", "before_mlp", "query_norm", "key_norm")),
+        ("projections", _Matrix * 3),
+        ("output", _Matrix),
+        ("mlp", ctypes.c_void_p * 6),
+    ]
+
+
+@dataclass(eq=False)
+class OneTokenLayer:
+    """Stands in for ``forward`` of a decoder layer: norm, attention, norm, MLP, each half added to what came in.
+
+    Its attention has its short way already. An MLP without one, a mixture of experts, is called as it is.
+    """
+
+    module: nn.Module
+    own: Callable
+    kernel: Native
+
+    def __post_init__(self):
+        self._described, self._described_at = None, 0
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        short = isinstance(getattr(getattr(module, "self_attn", None), "forward", None), OneTokenAttention)
+        norms = [getattr(module, name, None) for name in ("input_layernorm", "post_attention_layernorm")]
+        if not short or not isinstance(getattr(module, "mlp", None), nn.Module):
+            return False
+        epsilons = {norm.variance_epsilon for norm in norms if isinstance(norm, OneCallRMSNorm)}
+        of_heads = [getattr(module.self_attn, name, None) for name in ("q_norm", "k_norm")]
+        alike = len({one and one.variance_epsilon for one in of_heads}) == 1
+        return all(isinstance(norm, OneCallRMSNorm) for norm in norms) and len(epsilons) == 1 and alike
+
+    def __call__(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values=None,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        **more,
+    ) -> Tensor:
+        """(1, 1, hidden) to the same."""
+        room = self._room(past_key_values)
+        one_token = hidden_states.shape[:2] == (1, 1) and hidden_states.dtype == torch.bfloat16
+        if not one_token or attention_mask is not None or room is None or position_embeddings is None:
+            return self.own(
+                hidden_states, attention_mask=attention_mask, past_key_values=past_key_values,
+                position_embeddings=position_embeddings, **more,
+            )  # fmt: skip
+        layer, x = self._layer(), hidden_states.contiguous()
+        new = x.new_empty(1, layer.kv_heads, 1, layer.width)
+        length = room.reserve(new, new)
+        cosine, sine = (one.contiguous() for one in position_embeddings)
+        out, normed = torch.empty_like(x), torch.empty_like(x)
+        self.kernel.done(
+            self.kernel.library.decoder_layer(
+                ctypes.addressof(layer), x.data_ptr(), cosine.data_ptr(), sine.data_ptr(), room.keys.data_ptr(),
+                room.keys.stride(1), room.values.data_ptr(), room.values.stride(1), length, out.data_ptr(),
+                normed.data_ptr(), torch.get_num_threads(),
+            )
+        )  # fmt: skip
+        return out if layer.inner else out + self.module.mlp(normed)
+
+    def _room(self, cache) -> RoomyLayer | None:
+        """Where the token's keys and values go, if they can be written in place."""
+        layers, index = getattr(cache, "layers", ()), self.module.self_attn.layer_idx
+        return layers[index] if len(layers) > index and type(layers[index]) is RoomyLayer else None
+
+    def _layer(self) -> _Layer:
+        """The layer as C has it, kept for as long as its weights lie where they lay."""
+        at = self.module.self_attn.q_proj.slot.data_ptr()
+        if self._described_at != at:
+            self._described, self._described_at = self._describe(), at
+        return self._described
+
+    def _describe(self) -> _Layer:
+        module, attention, mlp = self.module, self.module.self_attn, self.module.mlp
+        norms, dense = (module.input_layernorm, module.post_attention_layernorm), isinstance(mlp.forward, OneTokenMLP)
+        of_heads = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        width = attention.head_dim
+        return _Layer(
+            attention.q_proj.in_features, *(one.out_features // width for one in projections[:2]), width,
+            mlp.down_proj.in_features if dense else 0,
+            attention.scaling, norms[0].variance_epsilon, of_heads[0].variance_epsilon if of_heads[0] else 0.0,
+            *(norm.exact().data_ptr() for norm in norms), *(one and one.exact().data_ptr() for one in of_heads),
+            (_Matrix * 3)(*map(_matrix, projections)), _matrix(attention.o_proj),
+            (ctypes.c_void_p * 6)(*(mlp.forward.places if dense else [])),
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def is_near(self) -> bool:
+        """Whether it gives what the module's own way gives; a mixture of experts is left out, for both go to it."""
+        module, attention = self.module, self.module.self_attn
+        generator, width = torch.Generator().manual_seed(0), attention.head_dim
+        kv_heads, hidden = attention.k_proj.out_features // width, attention.q_proj.in_features
+        before = torch.randn(2, 1, kv_heads, 5, width, generator=generator).bfloat16()
+        angles = torch.randn(1, 1, width // 2, generator=generator).repeat(1, 1, 2)
+        turns = (angles.cos().bfloat16(), angles.sin().bfloat16())
+        x = torch.randn(1, 1, hidden, generator=generator).bfloat16()
+        made, mlp = [], module.mlp
+        if not isinstance(mlp.forward, OneTokenMLP):
+            module.mlp = nn.Identity()
+        try:
+            for way in (self.own, self):
+                cache = DynamicCache()
+                cache.layers = [RoomyLayer() for _ in range(attention.layer_idx + 1)]
+                cache.update(*before, attention.layer_idx)
+                made.append(way(x, position_embeddings=turns, attention_mask=None, past_key_values=cache))
+        finally:
+            module.mlp, self._described_at = mlp, 0
+        return all(isinstance(one, Tensor) for one in made) and _near(*made)
+
+
+def _matrix(linear: FourBitLinear) -> _Matrix:
+    return _Matrix(*linear.operand.places[:2], linear.out_features)
+
+
+WAYS = (OneTokenAttention, OneTokenRouter, OneTokenMLP, OneTokenLayer)  # a layer's parts before the layer
 
 
 def shorten(model: nn.Module, kernel: Native) -> None:
@@ -192,8 +327,8 @@ def shorten(model: nn.Module, kernel: Native) -> None:
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[nn.Module, type]]:
-    for module in list(model.modules()):
-        yield from ((module, way) for way in WAYS if way.fits(module))
+    for way in WAYS:
+        yield from ((module, way) for module in list(model.modules()) if way.fits(module))
 
 
 def _near(own: Tensor, made: Tensor) -> bool:

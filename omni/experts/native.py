@@ -1,4 +1,4 @@
-"""``nf4.c`` and ``token.c``, compiled for this very processor when they are first needed, kept in the user's cache.
+"""The C files beside this one, compiled for this very processor when first needed, kept in the user's cache.
 
 Where there is no C compiler, or what it makes gives wrong numbers, ``library`` is None and another way is taken.
 """
@@ -25,7 +25,7 @@ from omni.experts import record
 from omni.experts.record import ExpertShape
 
 log = logging.getLogger(__name__)
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("nf4.c", "token.c"))
+HEADER, *SOURCES = (Path(__file__).with_name(name) for name in ("products.h", "nf4.c", "token.c", "layer.c"))
 COMMON = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ())  # the first set that the compiler takes
 COMPILE_SECONDS = 60
@@ -68,7 +68,7 @@ def compiled(compiler: str, folder: Path, flag_sets: tuple[tuple[str, ...], ...]
     Raises subprocess.SubprocessError where the compiler fails, OSError where nothing can be written.
     """
     made_of = [
-        *(source.read_bytes() for source in SOURCES),
+        *(source.read_bytes() for source in (HEADER, *SOURCES)),
         compiler.encode(),
         repr(flag_sets).encode(),
         _processor().encode(),
@@ -107,6 +107,7 @@ def load(path: Path) -> ctypes.CDLL:
     loaded.turn_heads.argtypes = [size, size, address, address, number, address, address, address]
     loaded.attend.argtypes = [size] * 4 + [address, address, size, address, size, number, address, whole]
     loaded.route.argtypes = [size, size, size, whole, address, address, address, address, address, whole]
+    loaded.decoder_layer.argtypes = [address] * 5 + [size, address, size, size, address, address, whole]
     loaded.rms_norm.restype = loaded.turn_heads.restype = None
     return loaded
 

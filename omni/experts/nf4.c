@@ -10,10 +10,8 @@
  */
 
 #include <float.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+
+#include "products.h"
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -208,13 +206,6 @@ int nf4_product(long tokens, long rows, long columns, const float *x, const uint
     return 0;
 }
 
-/* A matrix (rows, columns) and its block maxima. */
-typedef struct {
-    const uint8_t *packed;
-    const float *absmax;
-    long rows;
-} Matrix;
-
 /* One token x (columns) times each of ``count`` matrices, one behind the other into out. Returns 1 without memory. */
 int nf4_products(long count, const Matrix *matrices, long columns, const float *x, float *out, int threads) {
     char *memory = malloc(bytes_of(columns));
@@ -232,16 +223,6 @@ int nf4_products(long count, const Matrix *matrices, long columns, const float *
     free(memory);
     return 0;
 }
-
-/* What an expert has: its gate and its up (inner, hidden), and its down (hidden, inner). */
-typedef struct {
-    const uint8_t *gate;
-    const float *gate_absmax;
-    const uint8_t *up;
-    const float *up_absmax;
-    const uint8_t *down;
-    const float *down_absmax;
-} Expert;
 
 /* One token x (hidden) through SwiGLU experts, each into its row of out (count, hidden). Returns 1 without memory. */
 int nf4_experts(long count, long hidden, long inner, const float *x, const Expert *experts, float *out, int threads) {

@@ -3,31 +3,14 @@
  * bf16 comes in and goes out, sums are float32 in between. Every number is summed in one order by one thread, so that
  * the number of threads changes no bit.
  *
- * omni/experts/native.py compiles this file together with nf4.c.
+ * omni/experts/native.py compiles this file together with nf4.c and layer.c.
  */
 
 #include <float.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+
+#include "products.h"
 
 #define WORTH_THREADS (1 << 16) /* products from which on a second thread is woken */
-
-static inline float wide(uint16_t x) {
-    uint32_t bits = (uint32_t)x << 16;
-    float made;
-    memcpy(&made, &bits, 4);
-    return made;
-}
-
-/* To the nearest bf16, ties to even. */
-static inline uint16_t narrow(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    if (x != x) return 0x7FC0;
-    return (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
 
 /* exp(x) for x <= 0, to 2 in the last place or so: 2^n times a polynomial, in a form that compiles to vectors. */
 static inline float exp_of(float x) {
