@@ -16,7 +16,7 @@ from omni.engines.qwen3_omni_reading import Reader
 from omni.engines.sampling import Chooser, Sampling
 from omni.engines.talker import FIRST_CHUNK, Speech, Talker
 from omni.engines.thinker import Thinker
-from omni.engines.vocoder import Vocoder, reach
+from omni.engines.vocoder import Snake, Vocoder
 
 TOKENS, FRAMES = 8, 24
 ROUNDING = 5e-6  # of waves up to 0.7 in float32, summed in another order
@@ -192,13 +192,29 @@ def test_joined_chunks_are_the_whole_decode(cuts, code2wav, codes, whole):
     torch.testing.assert_close(joined, whole, rtol=0, atol=1e-7)  # of a wave up to 0.7, told in float32
 
 
-def test_the_context_of_a_chunk_is_as_long_as_it_must_be(code2wav, codes, whole):
-    """With a frame less there are seams, so ``reach`` is neither short nor wasteful."""
-    assert reach(code2wav) == (10, 555)
+def test_every_layer_that_looks_back_remembers_what_it_must(code2wav, codes, whole):
+    """A convolution that has forgotten its last steps leaves a seam, each of them."""
     vocoder = Vocoder(code2wav)
-    vocoder.context -= 1
-    joined = torch.cat([vocoder.push(one) for one in codes.split(9)])
-    assert (joined - whole).abs().max() > 5e-7
+    vocoder.push(codes[:9])
+    for layer in list(vocoder.before):
+        vocoder.reset()
+        first = vocoder.push(codes[:9])
+        vocoder.before[layer] = torch.zeros_like(vocoder.before[layer])
+        joined = torch.cat([first, vocoder.push(codes[9:18])])
+        assert (joined - whole[: len(joined)]).abs().max() > 1e-7, layer
+
+
+@pytest.mark.parametrize("spread", [0.1, 3.0])
+def test_the_snake_is_the_modules_own(code2wav, spread):
+    """In bf16, against the module in float64; its own way rounds five times."""
+    module = copy.deepcopy(code2wav.decoder[1].block[0])
+    generator = torch.Generator().manual_seed(1)
+    for parameter in (module.alpha, module.beta):
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).bfloat16().double()
+    x = (spread * torch.randn(1, len(module.alpha), 333, generator=generator)).bfloat16()
+    with torch.inference_mode():
+        true, made = module(x.double()), Snake(copy.deepcopy(module).bfloat16())(x)
+    torch.testing.assert_close(made.double(), true, rtol=2**-7, atol=1e-5)
 
 
 def test_a_vocoder_begins_again_after_reset(code2wav, codes):

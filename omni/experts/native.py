@@ -25,7 +25,7 @@ from omni.experts import record
 from omni.experts.record import ExpertShape
 
 log = logging.getLogger(__name__)
-HEADER, *SOURCES = (Path(__file__).with_name(name) for name in ("products.h", "nf4.c", "token.c", "layer.c"))
+HEADER, *SOURCES = (Path(__file__).with_name(name) for name in ("products.h", "nf4.c", "token.c", "layer.c", "snake.c"))
 COMMON = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ())  # the first set that the compiler takes
 COMPILE_SECONDS = 60
@@ -108,7 +108,8 @@ def load(path: Path) -> ctypes.CDLL:
     loaded.attend.argtypes = [size] * 4 + [address, address, size, address, size, number, address, whole]
     loaded.route.argtypes = [size, size, size, whole, address, address, address, address, address, whole]
     loaded.decoder_layer.argtypes = [address] * 5 + [size, address, size, size, address, address, whole]
-    loaded.rms_norm.restype = loaded.turn_heads.restype = None
+    loaded.snake.argtypes = [size, size, address, address, address, address, whole]
+    loaded.snake.restype = loaded.rms_norm.restype = loaded.turn_heads.restype = None
     return loaded
 
 
