@@ -19,7 +19,7 @@ RATE = 24_000  # samples a second
 
 
 class Vocoder:
-    """State: the transformer's cache, and of each convolution the last steps that it was given, (1, channels, n)."""
+    """State: the transformer's cache, the last steps that each convolution was given (1, channels, n), samples so far."""
 
     def __init__(self, code2wav: published.Qwen3OmniMoeCode2Wav):
         self.code2wav = code2wav
@@ -34,6 +34,7 @@ class Vocoder:
         """Begin a new utterance."""
         self.cache = DynamicCache(config=self.code2wav.config)
         self.before: dict[nn.Module, Tensor] = {}
+        self.sent = 0
 
     @torch.inference_mode()
     def push(self, codes: Tensor) -> Tensor:
@@ -44,7 +45,9 @@ class Vocoder:
         wave = hidden.last_hidden_state.permute(0, 2, 1)
         for block in (*(one for blocks in net.upsample for one in blocks), *net.decoder):
             wave = self._through(block, wave)
-        return wave.clamp(-1, 1)[0, 0].float()
+        samples = wave.clamp(-1, 1)[0, 0].float()
+        self.sent += len(samples)
+        return samples
 
     def _through(self, block: nn.Module, x: Tensor) -> Tensor:
         """More steps (1, channels, n) through a block, to the steps that they complete."""
