@@ -47,6 +47,7 @@ DISK_BYTES = 40 * 10**9
 SHARES = (0.25, 0.5, 1.0)  # of all experts, in memory; what does not fit is left out
 PROMPT, WORDS, FRAMES = 40, 24, 40  # tokens read, tokens written, codec frames of 80 ms
 SOUND = 60  # seconds heard in the turn that fills the planned context
+PATCHES = 24  # on a side of the picture seen in that turn
 MEL_FRAMES, HEARD_A_SECOND = 100, 13  # of the audio encoder: frames in, tokens out
 SEEDS, ENOUGH_FRAMES = 40, 8
 CONTEXT = 1024  # tokens that the plan reckons with
@@ -63,7 +64,7 @@ GOALS = {  # unit, goal, better
 class Numbers:
     """Stands in for a tokeniser: reads any conversation as the same random words, writes a token as its number.
 
-    With ``sound`` the words come behind noise of that many seconds.
+    With ``sound`` the words come behind noise of that many seconds and a picture of noise.
     """
 
     def __init__(self, config, sound: int = 0):
@@ -79,8 +80,16 @@ class Numbers:
             mels = config.thinker_config.audio_config.num_mel_bins
             inputs["input_features"] = torch.randn(1, mels, frames, generator=generator)
             inputs["feature_attention_mask"] = torch.ones(1, frames, dtype=torch.long)
-            marks = config.thinker_config
-            heard = [marks.audio_start_token_id, *[marks.audio_token_id] * self.sound * HEARD_A_SECOND]
+            marks, eye = config.thinker_config, config.thinker_config.vision_config
+            heard = [marks.audio_start_token_id, *[marks.audio_token_id] * self.sound * HEARD_A_SECOND, words[0]]
+            patch = eye.in_channels * eye.temporal_patch_size * eye.patch_size**2
+            inputs["image_grid_thw"] = torch.tensor([[1, PATCHES, PATCHES]])
+            inputs["pixel_values"] = torch.randn(PATCHES**2, patch, generator=generator)
+            heard += [
+                marks.vision_start_token_id,
+                *[marks.image_token_id] * (PATCHES // eye.spatial_merge_size) ** 2,
+                words[0],
+            ]
         ids = [config.im_start_token_id, config.user_token_id, *heard, *words, config.im_end_token_id]
         ids += [config.im_start_token_id, config.assistant_token_id]
         return Reading({"input_ids": torch.tensor([ids]), **inputs}, False, {"text": len(ids)}, (), False)
@@ -122,7 +131,7 @@ def answered(folder: Path, share: float) -> dict:
         first_speech, frames = _spoken(engine, conversation, seed)
         if len(frames) >= ENOUGH_FRAMES:
             break
-    engine.reader = Numbers(config, SOUND)  # an encoder at work, and most of the context
+    engine.reader = Numbers(config, SOUND)  # both encoders at work, and most of the context
     heard = _timed(engine.reply(conversation, Wish(frozenset({"text"}), seed=1, max_tokens=4)), TextDelta)
     thinker, talker = loaded.experts.pools
     hits = {held.pool.name: _rate(held.stats.total()) for held in (thinker, talker)}

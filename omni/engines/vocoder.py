@@ -19,7 +19,7 @@ RATE = 24_000  # samples a second
 
 
 class Vocoder:
-    """State: the transformer's cache, the last steps that each convolution was given (1, channels, n), samples so far."""
+    """State: the transformer's cache, the last steps that each convolution got (1, channels, n), samples so far."""
 
     def __init__(self, code2wav: published.Qwen3OmniMoeCode2Wav):
         self.code2wav = code2wav

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from omni.experts import nf4, record
 from omni.experts.kernels import Kernel
-from omni.experts.mapped import MappedFiles
+from omni.experts.memory import MappedFiles
 from omni.experts.record import LoneMatrix
 
 SKIPPED = ("gate", "router", "shared_expert_gate", "codec_head")  # what decides, and what is hardly read

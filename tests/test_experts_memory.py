@@ -7,10 +7,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from omni.experts import mapped
-from omni.experts.mapped import MappedFiles
+from omni.experts import memory
+from omni.experts.memory import MappedFiles
 
-pytestmark = pytest.mark.skipif(not mapped.MAPS.exists(), reason="this system does not tell what is mapped")
+pytestmark = pytest.mark.skipif(not memory.MAPS.exists(), reason="this system does not tell what is mapped")
 
 
 def _resident_kb(name: str) -> int:
@@ -47,7 +47,18 @@ def test_a_weight_of_its_own_memory_is_left_alone(tmp_path):
 
 
 def test_a_system_that_does_not_tell_keeps_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(mapped, "MAPS", tmp_path / "nowhere")
+    monkeypatch.setattr(memory, "MAPS", tmp_path / "nowhere")
     weight = torch.ones(4096)
     MappedFiles().give_back(weight)
     assert weight.sum() == 4096
+
+
+def test_what_is_freed_goes_back():
+    """Pieces below glibc's own limit for large ones lie in its heap, and stay there when they are freed."""
+    pieces = [bytearray(100_000) for _ in range(2000)]
+    kept = pieces[::100]
+    del pieces
+    before = _resident_kb("[heap]")
+    memory.give_back_what_is_free()
+    assert before - _resident_kb("[heap]") > 100_000
+    assert len(kept) == 20
