@@ -73,8 +73,8 @@ class Thinker:
     @contextmanager
     def _tidied(self) -> Iterator[None]:
         """What an encoder leaves behind goes back before the layers work, and what they leave before words come."""
-        towers = [getattr(self.thinker, name, None) for name in ("visual", "audio_tower")]
-        hooks = [tower.register_forward_hook(lambda *_: give_back_what_is_free()) for tower in towers if tower]
+        towers = (self.thinker.model.visual, self.thinker.model.audio_tower)
+        hooks = [tower.register_forward_hook(lambda *_: give_back_what_is_free()) for tower in towers]
         try:
             yield
         finally:
