@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from omni.engine import Engine
+from omni.engines.teams import disband
 from omni.events import Progress
 from omni.settings import Settings
 
@@ -15,6 +16,13 @@ def open_engine(settings: Settings, report: Callable[[Progress], None] = lambda 
     Raises OmniError where it cannot be opened.
     """
     report(Progress("Loading the model"))
+    try:
+        return _opened(settings, report)
+    finally:
+        disband()  # replies are made in threads of their own
+
+
+def _opened(settings: Settings, report: Callable[[Progress], None]) -> Engine:
     if settings.engine == "primer":
         from omni.engines.primer import PrimerEngine
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from omni.engine import Card, Component, Memory, PoolMemory
+from omni.engines.teams import disband
 from omni.errors import OmniError
 from omni.experts.cache import BudgetError
 from omni.experts.kernels import Cuda, Floats, Kernel, Native, Packed, Unpacked
@@ -83,6 +84,7 @@ class Inspection:
         try:
             with self._changing:
                 self.experts.resize(budget)
+                disband()  # the thread is the page's, and will not compute for a while
         except BudgetError as error:
             raise OmniError(f"This cannot work: {error}.") from error
         return self.memory()
