@@ -93,6 +93,13 @@ def test_only_who_has_not_read_the_book_is_told_its_forms():
     assert student.engine.asked == ["what is it\nAnswer so."]
 
 
+def test_primer_has_read_the_book_on_another_machine_too(monkeypatch):
+    monkeypatch.setattr(Mute, "name", PrimerEngine.name)
+    student = student_of(Mute())
+    student.answer(Question(("what is it",), "", form="Answer so."))
+    assert student.engine.asked == ["what is it"]
+
+
 def test_a_codec_gives_media_back_in_their_shapes():
     codec = Codec(tiny_tokenizers())
     for medium in (BLANK.pixels, np.zeros((8, 64, 64, 3), np.uint8), np.zeros(6400, np.float32)):

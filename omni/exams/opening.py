@@ -24,10 +24,13 @@ def absent() -> str:
 
 
 def student_of(engine: Engine) -> Student:
-    """An engine as a student: Primer knows the book and has a codec, others are told the forms of its answers."""
+    """An engine as a student: Primer knows the book, on another machine too, and here it has a codec.
+
+    Others are told the forms of the book's answers.
+    """
     if isinstance(engine, PrimerEngine):
         return Student(engine, Codec(engine.tokenizers))
-    return Student(engine, explain=True)
+    return Student(engine, explain=engine.name != PrimerEngine.name)
 
 
 def open_student(settings: Settings, weights: Path = WEIGHTS, checkpoint: Path | None = None) -> Student:
