@@ -261,6 +261,22 @@ def test_a_failure_is_a_sentence_and_the_talk_goes_on(play: Callable, voice: str
     assert sentence == ("The model ran out of memory; try a shorter message." if voice else NOTHING_SAID)
 
 
+def test_what_came_of_a_reply_that_broke_off_stays_with_a_sentence(play: Callable):
+    class Breaking(FakeEngine):
+        def reply(self, conversation, wish):
+            yield TextDelta("It is")
+            yield Finished(Usage(), "cut", "The line broke off; please ask again.")
+
+    async def scene(here: Scene) -> None:
+        here.say(*TURN)
+        await here.answered()
+        assert here.talk.here.conversation.messages[-1].text == "It is"
+
+    last = play(scene, Breaking()).kinds("turn")[-1]
+    assert last["done"] and last["sentence"] == "The line broke off; please ask again."
+    assert last["reply"]["stopped"] and len(last["reply"]["parts"]) == 1
+
+
 def test_stop_ends_the_reply_and_nothing_more_is_heard(play: Callable):
     engine = FakeEngine()
 

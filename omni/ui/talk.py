@@ -239,15 +239,18 @@ class Talk:
 
     def _reply(self, turn: Turn) -> None:
         """Make the reply, in a thread; ends with the visit settled, whatever happens."""
-        here, sentence, figures, notices = self.here, "", [], []
+        here, sentence, broken, figures, notices = self.here, "", "", [], []
         try:
             for here in self._made(turn):  # the last one counts
                 figures = took(here.draft.usage) if here.draft.usage else []
                 notices = here.draft.imprint.notices  # more may come as the files are made
+                broken = here.draft.broken
             if turn.interrupted and not turn.said:
                 here = replace(visit.abandon(here), returned=None)
             elif here.draft.usage is None:
                 here = visit.settle(replace(here, draft=cut(here.draft, turn.heard)))
+            elif broken:
+                here = visit.settle(here)
             elif here.draft.made or here.draft.speech:
                 here = visit.conclude(here)
             else:
@@ -257,7 +260,8 @@ class Talk:
             here = replace(visit.abandon(here), returned=None)
         asked, self.here = self.here, here
         shown = asked if sentence else here
-        self._post(self._value(turn, shown, done=True, figures=[*notices, *figures], sentence=sentence))
+        figures, sentence = [*notices, *figures], sentence or broken
+        self._post(self._value(turn, shown, done=True, figures=figures, sentence=sentence))
 
     def _made(self, turn: Turn) -> Iterator[visit.Visit]:
         """The visit as the reply grows; tells what is new."""
@@ -294,7 +298,7 @@ class Talk:
             return {"kind": "withdrawn", "turn": turn.number}
         else:
             asked, answer = here.conversation.messages[-2:]
-            reply = message_value(answer, turn.interrupted)
+            reply = message_value(answer, turn.interrupted or bool(more.get("sentence")))
         return {
             "kind": "turn",
             "turn": turn.number,
