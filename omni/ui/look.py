@@ -22,6 +22,7 @@ TITLE = 90  # characters of a question that are shown
 
 NOTHING: dict[str, Any] = {
     "name": None,
+    "at": 0.0,
     "state": "empty",
     "title": "",
     "pools": {},
@@ -29,7 +30,15 @@ NOTHING: dict[str, Any] = {
     "runs": {},
     "alike": {},
 }
-NO_TURN: dict[str, Any] = {"state": "empty", "pace": {}, "usage": None, "waited": 0.0, "files": 0.0, "media": {}}
+NO_TURN: dict[str, Any] = {
+    "at": 0.0,
+    "state": "empty",
+    "pace": {},
+    "usage": None,
+    "waited": 0.0,
+    "files": 0.0,
+    "media": {},
+}
 
 
 class Look:
@@ -84,6 +93,7 @@ class Look:
         """Which experts took which tokens."""
         return {
             "name": self._name,
+            "at": self._asked,
             "state": self._state,
             "title": self._title,
             "pools": self._pools,
@@ -95,6 +105,7 @@ class Look:
     def turn_value(self) -> dict[str, Any]:
         """What the reply took, stage by stage and in all, and how fast it went."""
         return {
+            "at": self._asked,
             "state": self._state,
             "pace": dict(self._pace),
             "usage": asdict(self._usage) if self._usage else None,

@@ -29,6 +29,7 @@ from omni.ui.actions import sentence_of
 from omni.ui.draft import Draft
 from omni.ui.echo import Echo
 from omni.ui.listening import LONGEST, PAUSE, RATE, Began, Change, Dropped, Ended, Listener
+from omni.ui.look import Look
 from omni.ui.pacing import OneAtATime
 from omni.ui.status import took
 from omni.ui.thread import draft_value, message_value
@@ -64,6 +65,7 @@ class Turn:
     said: bool = False  # the reply has begun
     interrupted: bool = False
     heard: int = 0  # samples of the reply that were played when it was interrupted
+    look: Look | None = None  # at the inside of the reply
     task: asyncio.Task | None = None
 
     @property
@@ -255,6 +257,7 @@ class Talk:
                 here = visit.conclude(here)
             else:
                 raise OmniError(NOTHING_SAID)
+            self._look_inside(turn, here)
         except Exception as error:
             sentence = sentence_of(error)
             here = replace(visit.abandon(here), returned=None)
@@ -263,11 +266,17 @@ class Talk:
         figures, sentence = [*notices, *figures], sentence or broken
         self._post(self._value(turn, shown, done=True, figures=figures, sentence=sentence))
 
+    def _look_inside(self, turn: Turn, here: visit.Visit) -> None:
+        """Tell what happened inside while a reply that stands was made."""
+        if here.conversation.messages and here.conversation.messages[-1].role == "assistant":
+            turn.look.end(here.conversation.messages)
+            self._post({"kind": "inside", "tokens": turn.look.tokens_value(), "turn": turn.look.turn_value()})
+
     def _made(self, turn: Turn) -> Iterator[visit.Visit]:
         """The visit as the reply grows; tells what is new."""
         here, shown, waits = self.here, 0.0, True
-        wish = Wish(aloud="speech" in self.engine.capabilities.outputs, voice=self.voice)
-        asked = here.turn.asked
+        wish = Wish(aloud="speech" in self.engine.capabilities.outputs, voice=self.voice, telemetry=True)
+        asked, turn.look = here.turn.asked, Look(turn.name, here.turn.question, here.turn.at)
         imprint = Imprint(here.folder, self.keys, self.engine.name, asked)
         here = replace(here, draft=Draft(imprint))
 
@@ -276,6 +285,7 @@ class Talk:
 
         with self.model.replying(turn.name, reply, SPEECH_PAUSE) as batches:
             for events in batches:
+                turn.look.take(events)
                 for event in events:
                     if isinstance(event, SpeechChunk):
                         self._post(Speech(turn.number, event))

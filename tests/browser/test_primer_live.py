@@ -72,6 +72,9 @@ def test_a_spoken_request_is_answered_aloud_and_with_a_picture(talking: Page):
     expect(talking.locator(f"{TURN} .omni-said")).to_contain_text(re.compile("draw .* on blue"))  # what, it may mishear
     talking.wait_for_function("document.querySelector('#omni-live article img').naturalWidth > 0")
     expect(talking.locator(f"{TURN} [title='Play the reply again']")).to_be_visible()
+    talking.get_by_role("tab", name="Inside").click()  # which shows a live reply as it does one in the chat
+    talking.wait_for_selector(".omni-strip i[data-kind=image]")
+    expect(talking.locator(".omni-waterfall")).to_contain_text("Picture")
 
 
 @pytest.mark.parametrize("talking", [[("question", 2.0)]], indirect=True)
@@ -87,7 +90,7 @@ def test_the_echo_of_its_own_voice_does_not_interrupt_it(talking: Page):
     expect(talking.locator(f"{TURN} .omni-stopped")).to_have_count(0)
 
 
-@pytest.mark.parametrize("talking", [[("question", 2.0), ("request", 4.6)]], indirect=True)
+@pytest.mark.parametrize("talking", [[("question", 2.0), ("request", 4.25)]], indirect=True)
 def test_a_visitor_is_heard_over_the_echo(talking: Page):
     talking.evaluate(LOOPBACK)
     start(talking)

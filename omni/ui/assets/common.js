@@ -53,4 +53,14 @@ const address = (path) => {
   return `${base}${prefix}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
 };
 
+// The inside of a live reply comes over the line of its tab, and may have come before this element was there.
+const watchLive = (part, draw) => {
+  const take = () => {
+    const told = window.omniInside?.[part];
+    if (told && told.at > props.value.at) { props.value = told; draw(); }
+  };
+  document.addEventListener("omni-inside", take);
+  setTimeout(take);  // Gradio gives the element its own value first
+};
+
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;

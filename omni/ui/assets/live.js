@@ -77,6 +77,7 @@ const TOLD = {
   turn: (value) => { turns.set(value.turn, { ...turns.get(value.turn), value }); show(value.turn); },
   withdrawn: ({ turn }) => { turns.delete(turn); parts.turns.querySelector(`[data-turn="${turn}"]`)?.remove(); },
   cleared: () => { turns.clear(); parts.turns.replaceChildren(EMPTY); draw(); },
+  inside: (told) => { window.omniInside = told; document.dispatchEvent(new Event("omni-inside")); },
   problem: ({ sentence }) => say(sentence),
   over: ({ sentence }) => stop(sentence),
 };

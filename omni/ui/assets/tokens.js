@@ -1,6 +1,6 @@
 // Which experts took which tokens: a map of layers and experts, coloured by modality, and the tokens of the reply in
 // their order. Props: shows, engine. Value: {name, state, title, pools: {pool: {layers, experts, k}},
-// read: {pool: {kind: counts}}, runs: {number: [[pool, [[kind, how many]], pieces, experts]]}, alike: {pool: [0..1]}}.
+// at: when it was asked, read: {pool: {kind: counts}}, runs: {number: [[pool, [[kind, how many]], pieces, experts]]}, alike: {pool: [0..1]}}.
 const KINDS = { text: "Text", speech: "Speech", image: "Picture", video: "Clip", audio: "Sound", mark: "Marks" };
 const EDGE = { left: 26, top: 20, right: 46 };
 let trace = { name: null, seen: 0, tokens: [], made: {} };
@@ -314,4 +314,5 @@ new ResizeObserver(([entry]) => { if (entry.contentRect.width !== width) { width
 let dark = document.body.classList.contains("dark");
 new MutationObserver(() => { if (document.body.classList.contains("dark") !== dark) { dark = !dark; draw(); } }).observe(document.body, { attributeFilter: ["class"] });
 watch("value", update);
+watchLive("tokens", update);
 draw();

@@ -1,4 +1,4 @@
-// What the last reply took: a waterfall of its stages, and its figures. Value: {state, pace, usage, waited, files, media}.
+// What the last reply took: a waterfall of its stages, and its figures. Value: {at, state, pace, usage, waited, files, media}.
 // Tells the others of it by the document's "omni-turn".
 const NAMES = { waited: "Waiting", intake: "Taking in", prefill: "Prefill", text: "Text", speech: "Speech", image: "Picture",
   video: "Clip", files: "Files" };
@@ -60,4 +60,5 @@ const draw = () => {
   root.replaceChildren(...parts);
 };
 watch("value", draw);
+watchLive("turn", draw);
 draw();
