@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,8 @@ from starlette.applications import Starlette
 
 from omni import media
 from omni.provenance.check import check
-from omni.provenance.keys import Keys
+from omni.provenance.credentials import Claim, read, sign
+from omni.provenance.keys import Keys, open_keys
 from omni.serving.routes import routes
 from omni.serving.turns import InTurn
 
@@ -347,3 +349,21 @@ def test_what_programs_fetch_is_marked_and_signed(client, keys: Keys, tmp_path: 
     for name, content in (("a.png", base64.b64decode(drawn.data[0].b64_json)), ("a.wav", said.read())):
         (tmp_path / name).write_bytes(content)
         assert check(tmp_path / name, keys).verdict == "ours", name
+
+
+def test_credentials_of_a_file_in_a_request_are_carried_on(http, keys: Keys, tmp_path: Path):
+    theirs = media.write_image(np.full((64, 64, 3), 30, np.uint8), tmp_path)
+    sign(
+        theirs.path,
+        Claim("Their model", datetime.now(UTC), marked=False),
+        open_keys(tmp_path / "other", environment={}),
+    )
+    content = [{"type": "image_url", "image_url": {"url": inline(theirs.path, "image/png")}},
+               {"type": "text", "text": "draw"}]  # fmt: skip
+    body = {"messages": user(content), "modalities": ["image"]}
+    (part,) = http.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+    made = base64.b64decode(part["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    (tmp_path / "made.png").write_bytes(made)
+    with (tmp_path / "made.png").open("rb") as file:
+        (told,) = read(file, keys)[0].ingredients
+    assert told.startswith("edited from a file signed by Omni Playground ")

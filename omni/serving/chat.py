@@ -55,7 +55,8 @@ async def _answer(
     kind: str,
     folder: tempfile.TemporaryDirectory,
 ) -> Response:
-    reading = anyio.to_thread.run_sync(conversation_of, asked.messages, engine.capabilities, Path(folder.name))
+    able, place = engine.capabilities, Path(folder.name)
+    reading = anyio.to_thread.run_sync(conversation_of, asked.messages, able, place, engine.keys)
     conversation = await unless_gone(request, reading)
     events, imprint = events_of(lambda: engine.reply(conversation, wish)), engine.imprint(conversation)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": engine.name}

@@ -11,6 +11,9 @@ from omni import media
 from omni.conversation import Audio, Conversation, Image, Message, Part, Video
 from omni.engine import Capabilities
 from omni.errors import Refused
+from omni.media.files import fresh
+from omni.provenance.keys import Keys
+from omni.provenance.uploads import keep_credentials
 from omni.serving.protocol import ChatMessage, ContentPart
 
 MOST_FILES = 8  # in a message, as on the page
@@ -18,17 +21,20 @@ MOST_IN_ALL = 32
 KINDS = {Image: "image", Audio: "audio", Video: "video"}
 
 
-def conversation_of(messages: list[ChatMessage], able: Capabilities, folder: Path) -> Conversation:
-    """The thread of a request, its files decoded into ``folder``. Raises Refused with a sentence; takes a while."""
+def conversation_of(messages: list[ChatMessage], able: Capabilities, folder: Path, keys: Keys) -> Conversation:
+    """The thread of a request, its files decoded into ``folder``, with a word on who signed them.
+
+    Raises Refused with a sentence; takes a while.
+    """
     if messages[-1].role != "user":
         raise Refused("The last message has to be the user's; please end with a question.")
     files = [part for message in messages if isinstance(message.content, list) for part in message.content]
     if sum(part.type != "text" for part in files) > MOST_IN_ALL:
         raise Refused(f"A conversation can carry {MOST_IN_ALL} files; please send fewer.")
-    return Conversation(folder, tuple(message_of(message, able, folder) for message in messages))
+    return Conversation(folder, tuple(message_of(message, able, folder, keys) for message in messages))
 
 
-def message_of(message: ChatMessage, able: Capabilities, folder: Path) -> Message:
+def message_of(message: ChatMessage, able: Capabilities, folder: Path, keys: Keys) -> Message:
     """One turn. Raises Refused for a role or a file that is not taken, or for a user who says nothing."""
     if message.role not in ("user", "assistant"):
         raise Refused(
@@ -42,18 +48,18 @@ def message_of(message: ChatMessage, able: Capabilities, folder: Path) -> Messag
         pieces = [piece for piece in pieces if piece.type != "text" or (piece.text or "").strip()]
     elif not pieces:
         raise Refused("The message is empty; please write something or add a file.")
-    return Message(message.role, tuple(part_of(piece, able, folder) for piece in pieces))
+    return Message(message.role, tuple(part_of(piece, able, folder, keys) for piece in pieces))
 
 
-def part_of(piece: ContentPart, able: Capabilities, folder: Path) -> Part:
+def part_of(piece: ContentPart, able: Capabilities, folder: Path, keys: Keys) -> Part:
     """Words or a file as a part. Raises Refused."""
     match piece.type:
         case "text":
             return media.take_text(piece.text or "")
         case "image_url" | "video_url" | "audio_url" if (address := getattr(piece, piece.type)) is not None:
-            taken = media.take_bytes(inline(address.url), folder)
+            taken = _taken(inline(address.url), folder, keys)
         case "input_audio" if piece.input_audio is not None:
-            taken = media.take_bytes(inline(piece.input_audio.data), folder)
+            taken = _taken(inline(piece.input_audio.data), folder, keys)
         case _:
             raise Refused(f"A part of the kind {piece.type!r} without its file, or not known here; please check it.")
     if KINDS[type(taken)] not in able.inputs:
@@ -61,6 +67,16 @@ def part_of(piece: ContentPart, able: Capabilities, folder: Path) -> Part:
     if piece.caption and isinstance(taken, (Image, Video)):
         return replace(taken, caption=media.take_text(piece.caption).text)
     return taken
+
+
+def _taken(content: bytes, folder: Path, keys: Keys) -> Image | Audio | Video:
+    """A file as a part, with what was signed in it. Raises Refused."""
+    part, upload = media.take_bytes(content, folder), fresh(folder, ".upload")
+    upload.write_bytes(content)
+    try:
+        return keep_credentials(part, upload, keys)
+    finally:
+        upload.unlink()
 
 
 def inline(data: str) -> bytes:
