@@ -1,4 +1,4 @@
-# make run | test | lint | train | exam | bench | bench-live | bench-experts | bench-remote | bench-watermark | bench-real | figures | gpu
+# make run | test | lint | screenshots | train | exam | bench | bench-live | bench-experts | bench-remote | bench-watermark | bench-real | figures | gpu
 # Everything happens in .venv, which is made once and refreshed when a requirements file changes.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := 2.13.0
 
-.PHONY: run test lint browser servers train exam bench bench-live bench-experts bench-remote bench-watermark figures bench-real gpu
+.PHONY: run test lint browser servers screenshots train exam bench bench-live bench-experts bench-remote bench-watermark figures bench-real gpu
 
 run: $(VENV)/run.stamp
 	$(PY) app.py $(ARGS)
@@ -24,6 +24,10 @@ browser: $(VENV)/test.stamp
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || $(PY) -m playwright install chromium \
 	  || echo "No browser could be had: the browser tests will be skipped."
+
+# Every tab in every state, into build/screenshots; with ARGS=--publish those of the README too.
+screenshots: $(VENV)/test.stamp browser
+	PYTHONPATH=.:tests $(PY) tests/browser/screenshots.py $(ARGS)
 
 # The published protocol of two omni servers, without their engines, for the tests that hold our requests against it.
 servers: $(VENV)/test.stamp

@@ -1,0 +1,115 @@
+"""Pictures of every tab in every state, wide and narrow, light and dark: ``make screenshots``.
+
+They are for looking at; those that the README shows go to ``examples/`` with ``--publish``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from browsing import FLAGS, PATIENCE, find_browser, playwright, red
+from processes import REPOSITORY, running
+from speaking import microphone_file
+from test_chat import ask
+from test_check import checked, finished
+from test_live import answered, mood, start
+
+EXAMPLES = REPOSITORY / "examples"
+VIEWS = ((1440, 900), (390, 844))
+SAID = [("question", 2.0)]
+PUBLISHED = {"chat-seen": "screenshot", "live-speaking": "live", "inside-reply": "inside"}  # the wide, light ones
+Page = playwright.Page
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "build" / "screenshots")
+    parser.add_argument("--publish", action="store_true", help="put the README's pictures into examples/")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name, playwright.sync_playwright() as driver:
+        place = Path(name)
+        serve = [sys.executable, str(REPOSITORY / "tests" / "serve.py"), "primer"]
+        log, paths = place / "server.log", {"PYTHONPATH": str(REPOSITORY)}
+        with running(lambda port: [*serve, str(port), str(place / "data")], log, **paths) as address:
+            for width, height in VIEWS:
+                for scheme in ("light", "dark"):
+                    view = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+                    for page in opened(driver, address, place, view):
+                        take(page, arguments.out, f"{width}-{scheme}")
+    if arguments.publish:
+        for state, picture in PUBLISHED.items():
+            shutil.copy(arguments.out / f"{state}-1440-light.png", EXAMPLES / f"{picture}.png")
+
+
+def opened(driver: playwright.Playwright, address: str, place: Path, view: dict) -> Iterator[Page]:
+    """The page in a browser of its own, whose microphone speaks once and whose camera sees red."""
+    sound, camera = microphone_file(place / "said.wav", 60.0, *SAID), red(place / "red.y4m")
+    devices = [f"--use-file-for-fake-audio-capture={sound}%noloop", f"--use-file-for-fake-video-capture={camera}"]
+    browser = driver.chromium.launch(executable_path=find_browser(driver), args=[*FLAGS, *devices])
+    context = browser.new_context(**view, permissions=["microphone", "camera"])
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector(".omni-welcome")
+    yield page
+    browser.close()
+
+
+def take(page: Page, out: Path, view: str) -> None:
+    """One picture of each state."""
+    for states in (chat, inside, live, check):
+        for state in states(page):
+            page.wait_for_timeout(400)  # for what moves
+            page.screenshot(path=out / f"{state}-{view}.png")
+            print(state, view)
+
+
+def chat(page: Page) -> Iterator[str]:
+    yield "chat-welcome"
+    ask(page, "draw a cat left of a red ball on green")
+    finished(page, 1)
+    yield "chat-drawn"
+    page.set_input_files("#omni-composer > input[type=file]", EXAMPLES / "scene.png")
+    page.wait_for_selector(".omni-chip")
+    yield "chat-attached"
+    ask(page, "what do you see")
+    finished(page, 2)
+    yield "chat-seen"
+    ask(page, "make a clip where a bee bounces on blue")
+    finished(page, 3)
+    yield "chat-filmed"
+
+
+def inside(page: Page) -> Iterator[str]:
+    page.get_by_role("tab", name="Inside").click()
+    page.wait_for_selector(".omni-strip i")
+    yield "inside-reply"
+
+
+def live(page: Page) -> Iterator[str]:
+    page.get_by_role("tab", name="Live").click()
+    page.wait_for_selector(".omni-go")
+    yield "live-idle"
+    start(page)
+    yield "live-listening"
+    mood(page, "speaking")
+    yield "live-speaking"
+    answered(page)
+    yield "live-answered"
+
+
+def check(page: Page) -> Iterator[str]:
+    page.get_by_role("tab", name="Check a file").click()
+    yield "check-empty"
+    checked(page, EXAMPLES / "cat.png")
+    yield "check-report"
+
+
+if __name__ == "__main__":
+    main()
