@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from media_files import clip_file, photo, picture_file, sound_file, tone
+from media_files import clip_file, pdf_bytes, photo, picture_file, sound_file, tone
 
 from omni import media
-from omni.conversation import Conversation, Message, Text
+from omni.conversation import Conversation, Message, Text, things
 from omni.errors import Refused
 from omni.media import bundle
 
@@ -53,6 +53,18 @@ def test_what_was_saved_comes_back(thread: Conversation, tmp_path: Path):
     picture, spoken = opened.messages[0].parts[0], opened.messages[1].parts[1]
     assert (media.read_image(picture) == media.read_image(thread.messages[0].parts[0])).all()
     assert spoken.transcript == "a picture"
+
+
+def test_a_document_comes_back_with_its_pages(tmp_path: Path):
+    folder = tmp_path / "thread"
+    (tmp_path / "report.pdf").write_bytes(pdf_bytes("hello", ""))
+    document = media.take_document(tmp_path / "report.pdf", folder)
+    asked = Message("user", (*document.parts, Text("what is it?")))
+    thread = Conversation(folder, (asked, Message("assistant", (Text("a report"),))))
+    opened = bundle.open_bundle(saved(thread, tmp_path / "a.zip"), tmp_path / "new").messages[0]
+    assert opened.parts[0] == document.parts[0] and opened.text == "what is it?"
+    assert [page.document for page in opened.parts[1:3]] == ["report.pdf"] * 2
+    assert things(opened.attached) == [opened.attached]
 
 
 HOSTILE = {
