@@ -105,12 +105,11 @@ def ask_again(visit: Visit) -> Visit:
 
 
 def ask_instead(visit: Visit, index: int, words: Text) -> Visit:
-    """Put new words into the question at ``index`` and answer from there; its media stay."""
+    """Put new words into the question at ``index`` and answer from there; what was attached stays."""
     messages = visit.conversation.messages
     if not 0 <= index < len(messages) or messages[index].role != "user":
         return visit
-    media = tuple(part for part in messages[index].parts if not isinstance(part, Text))
-    turn = Turn(visit.conversation.upto(index), Message("user", (*media, words)), typed=False)
+    turn = Turn(visit.conversation.upto(index), Message("user", (*messages[index].attached, words)), typed=False)
     return replace(visit, turn=turn, draft=Draft())
 
 

@@ -20,6 +20,7 @@ const SHAPES = {
   close: "M6 6l12 12M18 6L6 18",
   ask: "M8.5 9a3.5 3.5 0 1 1 5 3.2c-1 .5-1.5 1.2-1.5 2.3M12 18.5h.01",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
+  document: "M6 3h8l5 5v13H6zM14 3v5h5M9 13h7M9 17h7",
   download: "M12 4v11M7 11l5 5 5-5M5 20h14",
   edit: "M4 20l1-4L16 5l3 3L8 19z",
   gear: "M4 7h9M19 7h1M4 17h1M11 17h9M16 4.5a2.5 2.5 0 1 1 0 5a2.5 2.5 0 0 1 0-5M8 14.5a2.5 2.5 0 1 1 0 5a2.5 2.5 0 0 1 0-5",
