@@ -68,6 +68,7 @@ class Message:
 
     role: Role
     parts: tuple[Part, ...]
+    liked: bool | None = None  # what the visitor thinks of a reply; None where nothing was said
 
     @property
     def text(self) -> str:

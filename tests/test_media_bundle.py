@@ -24,7 +24,7 @@ def thread(tmp_path_factory) -> Conversation:
     sound = media.take(sound_file(files / "s", tone(0.2), "wav"), folder)
     clip = media.take(clip_file(files / "c", 0.5), folder)
     asked = Message("user", (picture, Text("what is <this>?\n好")))
-    said = Message("assistant", (Text("a picture"), media.write_audio(tone(0.2), 16_000, folder, "a picture")))
+    said = Message("assistant", (Text("a picture"), media.write_audio(tone(0.2), 16_000, folder, "a picture")), False)
     return Conversation(folder, (asked, said, Message("user", (sound, clip)), Message("assistant", (Text("half"),))))
 
 
@@ -44,7 +44,7 @@ def test_what_was_saved_comes_back(thread: Conversation, tmp_path: Path):
     assert opened.stopped == {3}
     assert [message.role for message in opened.messages] == ["user", "assistant"] * 2
     for mine, theirs in zip(opened.messages, thread.messages, strict=True):
-        assert mine.text == theirs.text
+        assert mine.text == theirs.text and mine.liked is theirs.liked
         for one, other in zip(mine.parts, theirs.parts, strict=True):
             assert type(one) is type(other)
             if not isinstance(one, Text):

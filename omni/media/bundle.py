@@ -45,7 +45,12 @@ class Opened:
 def description(conversation: Conversation, stopped: frozenset[int] = frozenset()) -> str:
     """The thread as JSON; media are named by the names of their files."""
     messages = [
-        {"role": message.role, "parts": [_described(part) for part in message.parts], "stopped": place in stopped}
+        {
+            "role": message.role,
+            "parts": [_described(part) for part in message.parts],
+            "stopped": place in stopped,
+            "liked": message.liked,
+        }
         for place, message in enumerate(conversation.messages)
     ]
     return json.dumps({"format": FORMAT, "version": VERSION, "messages": messages}, ensure_ascii=False, indent=1)
@@ -128,7 +133,8 @@ def _messages(
                 raise Refused(DAMAGED)
             told_of = {words: visible(str(one.get(words, "")))[:WORDS]}
             parts.append(replace(part, **told_of, **({"document": _named(one)} if kind is Image else {})))
-        yield Message(message["role"], tuple(parts))
+        liked = message.get("liked")
+        yield Message(message["role"], tuple(parts), liked if isinstance(liked, bool) else None)
 
 
 def _named(one: dict[str, Any]) -> str:

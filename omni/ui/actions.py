@@ -146,6 +146,13 @@ class Actions:
         return Screen(here, thread=thread_value(here), player=SILENT, status=status.quiet())
 
     @when_idle
+    def rate(self, here: Visit, event: gr.EventData) -> Screen:
+        """Remember whether a reply is liked; null takes it back."""
+        liked = None if event.liked is None else bool(event.liked)
+        here = visit.rate(here, int(event.index), liked)
+        return Screen(here, thread=thread_value(here))
+
+    @when_idle
     def take_back(self, here: Visit, laid: Laid, words: str) -> Screen:
         """Undo the last question and its reply; the question returns to the composer."""
         return _returning(visit.undo(here), laid, words, status.quiet())

@@ -53,7 +53,8 @@ def message_value(message: Message, stopped: bool = False) -> dict[str, Any]:
     """One message that stands."""
     words = message.text if message.role == "assistant" else ""
     parts = [thing_value(thing, words) for thing in things(message.parts)]
-    return {"role": message.role, "parts": parts, "text": message.text, "stopped": stopped}
+    said = {"text": message.text, "stopped": stopped, "liked": message.liked}
+    return {"role": message.role, "parts": parts, **said}
 
 
 def draft_value(draft: Draft) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def draft_value(draft: Draft) -> dict[str, Any]:
     parts = [part_value(part, words) for part in draft.made]
     if draft.preview is not None:
         parts.append(preview_value(draft.preview))
-    return {"role": "assistant", "parts": parts, "text": "", "stopped": False}
+    return {"role": "assistant", "parts": parts, "text": "", "stopped": False, "liked": None}
 
 
 def thing_value(thing: tuple[Part, ...], words: str) -> dict[str, Any]:

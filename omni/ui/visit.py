@@ -113,6 +113,21 @@ def ask_instead(visit: Visit, index: int, words: Text) -> Visit:
     return replace(visit, turn=turn, draft=Draft())
 
 
+def rate(visit: Visit, place: int, liked: bool | None) -> Visit:
+    """Remember what the visitor thinks of the reply at ``place``, in every way that the thread went from it."""
+    messages = visit.conversation.messages
+    if not 0 <= place < len(messages) or messages[place].role != "assistant":
+        return visit
+    upto = messages[: place + 1]
+    rated = (*messages[:place], replace(messages[place], liked=liked))
+    ways = tuple(
+        replace(way, messages=(*rated, *way.messages[place + 1 :])) if way.messages[: place + 1] == upto else way
+        for way in visit.ways
+    )
+    thread = replace(visit.conversation, messages=(*rated, *messages[place + 1 :]))
+    return replace(visit, conversation=thread, ways=ways)
+
+
 def undo(visit: Visit) -> Visit:
     """Take the last question and its reply back; the question returns to the composer."""
     messages = visit.conversation.messages
