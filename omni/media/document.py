@@ -29,7 +29,7 @@ TEXTS = {
     ".toml", ".ini", ".cfg", ".conf", ".xml", ".html", ".htm", ".css", ".svg", ".srt", ".vtt", ".py", ".ipynb",
     ".js", ".mjs", ".ts", ".jsx", ".tsx", ".vue", ".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".java", ".kt",
     ".swift", ".go", ".rs", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".m", ".scala", ".hs", ".ex", ".sh", ".bat",
-    ".ps1", ".sql", ".proto", ".diff", ".patch", ".split",
+    ".ps1", ".sql", ".proto", ".diff", ".patch",
 }  # fmt: skip
 SUFFIXES = (".pdf", *sorted(TEXTS))
 MOST_NAME = 80  # characters of a name that are kept

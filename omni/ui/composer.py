@@ -61,7 +61,7 @@ def build_composer(capabilities: Capabilities) -> Composer:
     takes = [kind for kind in PLURALS if kind in capabilities.inputs]
     outputs = [(label, output) for output, label in OUTPUTS.items() if output in capabilities.outputs]
     with gr.Column(elem_id="omni-composer"):
-        inbox = gr.UploadButton("Attach", file_count="multiple", file_types=[*takes, *SUFFIXES], elem_id="omni-inbox")
+        inbox = gr.UploadButton("Attach", file_count="multiple", elem_id="omni-inbox")  # any: attaching.py refuses
         tray = element("tray", [])
         words = gr.Textbox(
             show_label=False,
@@ -75,7 +75,8 @@ def build_composer(capabilities: Capabilities) -> Composer:
         )
         with gr.Row(elem_id="omni-bar"):
             longest = {"audio": LIMITS.sound_seconds, "video": LIMITS.clip_seconds}
-            element("tools", "", uses=("devices",), takes=takes, seconds=longest)
+            accepts = ",".join([*(f"{kind}/*" for kind in takes), *SUFFIXES])
+            element("tools", "", uses=("devices",), takes=takes, accepts=accepts, seconds=longest)
             wanted = gr.CheckboxGroup(
                 [("As asked", AS_ASKED), *outputs],
                 value=[AS_ASKED],

@@ -118,20 +118,16 @@ def test_a_document_is_attached_read_and_shown(page: Page, tmp_path: Path):
 
 
 def test_a_document_that_was_cut_or_cannot_be_read_is_said(page: Page, tmp_path: Path):
-    names = {
-        "long.txt": b"word " * 10_000,
-        "locked.pdf": pdf_bytes("x", locked=True),
-        "odd.csv": "Gr\xfc\xdfe".encode("latin-1"),
+    offered = {
+        "long.txt": (b"word " * 10_000, "Only the beginning of long.txt was taken, 2,048 characters."),
+        "locked.pdf": (pdf_bytes("x", locked=True), "locked with a password"),
+        "odd.csv": ("Grüße".encode("latin-1"), "save it in UTF-8"),
+        "letter.docx": (b"PK\3\4", "none of the kinds that can be read here"),
     }
-    for name, data in names.items():
+    for name, (data, sentence) in offered.items():
         (tmp_path / name).write_bytes(data)
-    inbox, line = "#omni-composer > input[type=file]", page.locator(".omni-status")
-    page.set_input_files(inbox, [tmp_path / "long.txt"])
-    expect(line).to_contain_text("Only the beginning of long.txt was taken, 2,048 characters.")
-    page.set_input_files(inbox, [tmp_path / "locked.pdf"])
-    expect(line).to_contain_text("locked with a password")
-    page.set_input_files(inbox, [tmp_path / "odd.csv"])
-    expect(line).to_contain_text("save it in UTF-8")
+        page.set_input_files("#omni-composer > input[type=file]", [tmp_path / name])
+        expect(page.locator(".omni-status")).to_contain_text(sentence)
     expect(page.locator(".omni-chip")).to_have_count(1)
 
 

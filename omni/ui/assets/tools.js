@@ -1,6 +1,6 @@
 // Ways into the composer: files, pasting, dropping, microphone, camera. Whatever is taken becomes a file of the one
-// upload field, so that everything enters through the same door. Props: takes (kinds the model takes), seconds (the
-// longest sound and clip).
+// upload field, so that everything enters through the same door. Props: takes (kinds the model takes), accepts (what the
+// picker offers), seconds (the longest sound and clip).
 const inbox = () => document.querySelector("#omni-composer > input[type=file]");
 const panel = node("div", { className: "omni-recorder", hidden: true });
 const notice = node("p", { className: "omni-notice", hidden: true });
@@ -118,7 +118,7 @@ const recordClip = async (stream, start) => {
 const toggle = (start) => () => (panel.hidden ? start() : close());
 const takes = (...kinds) => kinds.some((kind) => props.takes.includes(kind));
 root.append(panel, notice,
-  iconButton("attach", "Attach files", () => inbox().click()),
+  iconButton("attach", "Attach files", () => { inbox().accept = props.accepts; inbox().click(); }),
   takes("audio") ? iconButton("audio", "Record your voice", toggle(recordVoice)) : "",
   takes("image", "video") ? iconButton("camera", "Photo or clip from the camera", toggle(() => openCamera())) : "");
 
