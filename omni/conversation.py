@@ -6,6 +6,7 @@ so whoever holds one may decode it without further checks. Knows nothing of engi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,9 +16,10 @@ Role = Literal["user", "assistant"]
 
 @dataclass(frozen=True)
 class Text:
-    """Written words."""
+    """Written words: typed, said by the model, or read from a document."""
 
     text: str
+    document: str = ""  # the name of the document that the words were read from
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Image:
     height: int
     caption: str = ""
     credentials: str = ""  # who signed it, where an upload came with content credentials
+    document: str = ""  # the name of the document of which it shows a page
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,33 @@ class Message:
 
     role: Role
     parts: tuple[Part, ...]
+    liked: bool | None = None  # what the visitor thinks of a reply; None where nothing was said
 
     @property
     def text(self) -> str:
-        """The written words of the message, joined by line breaks."""
-        return "\n".join(part.text for part in self.parts if isinstance(part, Text))
+        """The words that were typed or said, joined by line breaks; those of documents are none."""
+        return "\n".join(part.text for part in self.parts if _is_words(part))
+
+    @property
+    def attached(self) -> tuple[Part, ...]:
+        """All that came with the words: media, and documents with their pages."""
+        return tuple(part for part in self.parts if not _is_words(part))
+
+
+def things(parts: Iterable[Part]) -> list[tuple[Part, ...]]:
+    """The parts as a person counts them: a document's words and the pages that follow them are one thing."""
+    found: list[tuple[Part, ...]] = []
+    for part in parts:
+        page_of = part.document if isinstance(part, Image) else ""
+        if page_of and found and isinstance(found[-1][0], Text) and found[-1][0].document == page_of:
+            found[-1] = (*found[-1], part)
+        else:
+            found.append((part,))
+    return found
+
+
+def _is_words(part: Part) -> bool:
+    return isinstance(part, Text) and not part.document
 
 
 @dataclass(frozen=True)

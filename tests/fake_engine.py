@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from omni.conversation import Audio, Conversation, Image, Part, Video
+from omni.conversation import Audio, Conversation, Image, Part, Text, Video
 from omni.engine import Capabilities, Wish
 from omni.errors import OmniError
 from omni.events import (
@@ -77,7 +77,7 @@ class FakeEngine:
             yield Heard("a hum")
         everything = "everything" in text
         asked = wish.outputs or frozenset()
-        measured = [measure(part) for part in parts if not hasattr(part, "text")]
+        measured = [measure(part) for part in parts if not isinstance(part, Text) or part.document]
         if "text" in asked or not asked:
             yield from words(" and ".join(measured) if measured else f"You said: {text}. It **went** well.")
         if "slow" in text:
@@ -93,8 +93,10 @@ class FakeEngine:
 
 
 def measure(part: Part) -> str:
-    """What a part holds: the colour of a picture, the pitch of a sound, the length of a clip."""
+    """The colour of a picture, the pitch of a sound, the length of a clip, the last word of a document."""
     match part:
+        case Text():
+            return f"a document ending in {part.text.split()[-1]}"
         case Image():
             red, green, blue = read_image(part).reshape(-1, 3).mean(axis=0)
             return f"a picture of {red:.0f} {green:.0f} {blue:.0f}"

@@ -126,6 +126,36 @@ def bomb_png(side: int = 13_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
+def pdf_bytes(*pages: str, locked: bool = False, size: tuple[int, int] = (300, 400)) -> bytes:
+    """A PDF with a red square and a line of words on each page; an empty line leaves only the square.
+
+    ``locked`` asks for a password that nobody knows.
+    """
+    kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>".encode(),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    for number, words in enumerate(pages):
+        drawn = f"1 0 0 rg 0 0 {size[0]} {size[1] // 2} re f 0 g".encode()
+        if words:
+            drawn += f" BT /F1 12 Tf 20 {size[1] - 40} Td ({words}) Tj ET".encode()
+        uses = f"/Contents {5 + 2 * number} 0 R/Resources<</Font<</F1 3 0 R>>>>"
+        objects.append(f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {size[0]} {size[1]}]{uses}>>".encode())
+        objects.append(f"<</Length {len(drawn)}>>stream\n".encode() + drawn + b"\nendstream")
+    lock = b"/Encrypt<</Filter/Standard/V 1/R 2/P -4/O<%s>/U<%s>>>/ID[<00><00>]" % (b"5a" * 32, b"a5" * 32)
+    data, starts = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        starts.append(len(data))
+        data += b"%d 0 obj\n" % number + body + b"\nendobj\n"
+    table = b"".join(b"%010d 00000 n \n" % start for start in starts)
+    end = b"trailer<</Size %d/Root 1 0 R%s>>\nstartxref\n%d\n%%%%EOF" % (
+        len(objects) + 1, lock if locked else b"", len(data)
+    )  # fmt: skip
+    return data + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table + end
+
+
 def jpeg_bytes(pixels: np.ndarray, **options) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95, **options)

@@ -227,3 +227,11 @@ def test_a_page_in_front_of_a_server_needs_no_model_library():
         "import sys, omni.engines.remote.engine; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1]).returncode == 0
+
+
+def test_the_words_of_documents_come_before_the_question(tmp_path: Path, remote_fake: RemoteEngine):
+    """All of them, though they are more than a visitor may type."""
+    document = Text("notes.txt:\n\n" + "word" * 2_500, "notes.txt")
+    events = list(remote_fake.reply(asked(tmp_path, document, "and now?"), wish("text")))
+    said = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert said.startswith("You said: notes.txt:") and "word\n\nand now?" in said

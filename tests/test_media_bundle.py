@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from media_files import clip_file, photo, picture_file, sound_file, tone
+from media_files import clip_file, pdf_bytes, photo, picture_file, sound_file, tone
 
 from omni import media
-from omni.conversation import Conversation, Message, Text
+from omni.conversation import Conversation, Message, Text, things
 from omni.errors import Refused
 from omni.media import bundle
 
@@ -24,7 +24,7 @@ def thread(tmp_path_factory) -> Conversation:
     sound = media.take(sound_file(files / "s", tone(0.2), "wav"), folder)
     clip = media.take(clip_file(files / "c", 0.5), folder)
     asked = Message("user", (picture, Text("what is <this>?\n好")))
-    said = Message("assistant", (Text("a picture"), media.write_audio(tone(0.2), 16_000, folder, "a picture")))
+    said = Message("assistant", (Text("a picture"), media.write_audio(tone(0.2), 16_000, folder, "a picture")), False)
     return Conversation(folder, (asked, said, Message("user", (sound, clip)), Message("assistant", (Text("half"),))))
 
 
@@ -44,7 +44,7 @@ def test_what_was_saved_comes_back(thread: Conversation, tmp_path: Path):
     assert opened.stopped == {3}
     assert [message.role for message in opened.messages] == ["user", "assistant"] * 2
     for mine, theirs in zip(opened.messages, thread.messages, strict=True):
-        assert mine.text == theirs.text
+        assert mine.text == theirs.text and mine.liked is theirs.liked
         for one, other in zip(mine.parts, theirs.parts, strict=True):
             assert type(one) is type(other)
             if not isinstance(one, Text):
@@ -53,6 +53,18 @@ def test_what_was_saved_comes_back(thread: Conversation, tmp_path: Path):
     picture, spoken = opened.messages[0].parts[0], opened.messages[1].parts[1]
     assert (media.read_image(picture) == media.read_image(thread.messages[0].parts[0])).all()
     assert spoken.transcript == "a picture"
+
+
+def test_a_document_comes_back_with_its_pages(tmp_path: Path):
+    folder = tmp_path / "thread"
+    (tmp_path / "report.pdf").write_bytes(pdf_bytes("hello", ""))
+    document = media.take_document(tmp_path / "report.pdf", folder)
+    asked = Message("user", (*document.parts, Text("what is it?")))
+    thread = Conversation(folder, (asked, Message("assistant", (Text("a report"),))))
+    opened = bundle.open_bundle(saved(thread, tmp_path / "a.zip"), tmp_path / "new").messages[0]
+    assert opened.parts[0] == document.parts[0] and opened.text == "what is it?"
+    assert [page.document for page in opened.parts[1:3]] == ["report.pdf"] * 2
+    assert things(opened.attached) == [opened.attached]
 
 
 HOSTILE = {

@@ -174,7 +174,7 @@ def test_earlier_turns_are_taken_with_their_pictures(http, samples):
         ({"messages": [{"role": "assistant", "content": "hello"}]}, "last message"),
         ({"messages": user("")}, "nothing to send"),
         ({"messages": user([])}, "empty"),
-        ({"messages": user("x" * 9000)}, "too long"),
+        ({"messages": user("x" * 100_001)}, "too long"),
         ({"messages": user([{"type": "image_url", "image_url": {"url": "https://a.example/x.png"}}])}, "No address"),
         ({"messages": user([{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}])}, "No address"),
         (

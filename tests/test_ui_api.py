@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from media_files import pdf_bytes
 
 from omni.provenance.keys import FOLDER, SIGNING, WATERMARK
 
@@ -40,6 +41,15 @@ def test_media_go_in_and_come_out(client: Client, samples: Path, server):
     assert sorted(Path(file).suffix for file in made) == [".mp4", ".png", ".wav"]
     assert [server.verdict(Path(file)) for file in made] == ["Trusted"] * 3
     assert said["notices"] == []
+
+
+def test_documents_go_in_and_a_cut_is_told(client: Client, tmp_path: Path):
+    (tmp_path / "a.pdf").write_bytes(pdf_bytes("the word is xylophone", ""))
+    (tmp_path / "long.txt").write_text("word " * 10_000)
+    said, _ = client.predict("read", [handle_file(tmp_path / "a.pdf")], api_name="/chat")
+    assert said["text"].startswith("a document ending in xylophone and a picture of") and said["notices"] == []
+    said, _ = client.predict("read", [handle_file(tmp_path / "long.txt")], api_name="/chat")
+    assert said["notices"] == ["Only the beginning of long.txt was taken, 2,048 characters."]
 
 
 def test_wishes_are_kept(client: Client):

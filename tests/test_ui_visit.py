@@ -150,3 +150,13 @@ def test_leaving_deletes_the_files(here: Visit):
     visit.leave(here)
     assert not here.folder.exists()
     visit.leave(None)
+
+
+def test_what_is_thought_of_a_reply_is_remembered_in_every_way_that_goes_through_it(here: Visit):
+    rated = visit.rate(talked(talked(here, "one"), "two"), 1, True)
+    changed = visit.conclude(hearing(visit.ask_instead(rated, 2, Text("other")), TextDelta("else"), Finished(Usage())))
+    taken_back = visit.rate(changed, 1, False)
+    assert [message.liked for message in taken_back.conversation.messages] == [None, False, None, None]
+    assert texts(visit.turn_to(taken_back, 2, 0)) == ["one", "to one", "two", "to two"]
+    assert visit.turn_to(taken_back, 2, 0).conversation.messages[1].liked is False
+    assert visit.rate(taken_back, 0, True) is taken_back and visit.rate(taken_back, 9, True) is taken_back

@@ -5,6 +5,7 @@ Only this package makes media parts. It knows nothing of engines, models or the 
 
 from omni.media.audio import Resampler, encode_audio, read_audio, resample, write_audio
 from omni.media.bundle import description, open_bundle
+from omni.media.document import SUFFIXES, Document, is_document, take_document
 from omni.media.image import read_image, write_image
 from omni.media.intake import take, take_bytes, take_text
 from omni.media.limits import LIMITS, Limits
@@ -12,10 +13,13 @@ from omni.media.video import read_video, write_video
 
 __all__ = [
     "LIMITS",
+    "SUFFIXES",
+    "Document",
     "Limits",
     "Resampler",
     "description",
     "encode_audio",
+    "is_document",
     "open_bundle",
     "read_audio",
     "read_image",
@@ -23,6 +27,7 @@ __all__ = [
     "resample",
     "take",
     "take_bytes",
+    "take_document",
     "take_text",
     "write_audio",
     "write_image",

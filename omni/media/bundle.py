@@ -16,6 +16,7 @@ from typing import Any
 
 from omni.conversation import Audio, Conversation, Image, Message, Part, Text, Video
 from omni.errors import Refused
+from omni.media.document import MOST_NAME
 from omni.media.intake import take_bytes, too_large, visible
 from omni.media.limits import LIMITS, Limits
 
@@ -44,7 +45,12 @@ class Opened:
 def description(conversation: Conversation, stopped: frozenset[int] = frozenset()) -> str:
     """The thread as JSON; media are named by the names of their files."""
     messages = [
-        {"role": message.role, "parts": [_described(part) for part in message.parts], "stopped": place in stopped}
+        {
+            "role": message.role,
+            "parts": [_described(part) for part in message.parts],
+            "stopped": place in stopped,
+            "liked": message.liked,
+        }
         for place, message in enumerate(conversation.messages)
     ]
     return json.dumps({"format": FORMAT, "version": VERSION, "messages": messages}, ensure_ascii=False, indent=1)
@@ -76,9 +82,15 @@ def open_bundle(file: Path, folder: Path, limits: Limits = LIMITS) -> Opened:
 
 def _described(part: Part) -> dict[str, Any]:
     if isinstance(part, Text):
-        return {"text": part.text}
+        return {"text": part.text} | _of_document(part)
     file, words = KINDS[type(part)]
-    return {file: part.path.name, words: getattr(part, words)}
+    return {file: part.path.name, words: getattr(part, words)} | _of_document(part)
+
+
+def _of_document(part: Part) -> dict[str, str]:
+    """The name of the document that a part was read from, where it was."""
+    document = getattr(part, "document", "")
+    return {"document": document} if document else {}
 
 
 def _told(bundle: zipfile.ZipFile) -> dict[str, Any]:
@@ -110,7 +122,7 @@ def _messages(
         parts: list[Part] = []
         for one in message["parts"]:
             if "text" in one:
-                parts.append(Text(visible(str(one["text"]))[:WORDS]))
+                parts.append(Text(visible(str(one["text"]))[:WORDS], _named(one)))
                 continue
             kind, (file, words) = next((kind, names) for kind, names in KINDS.items() if names[0] in one)
             data = _read(bundle, str(one[file]), min(left, limits.upload_bytes))
@@ -119,8 +131,15 @@ def _messages(
             made.append(part.path)
             if type(part) is not kind:
                 raise Refused(DAMAGED)
-            parts.append(replace(part, **{words: visible(str(one.get(words, "")))[:WORDS]}))
-        yield Message(message["role"], tuple(parts))
+            told_of = {words: visible(str(one.get(words, "")))[:WORDS]}
+            parts.append(replace(part, **told_of, **({"document": _named(one)} if kind is Image else {})))
+        liked = message.get("liked")
+        yield Message(message["role"], tuple(parts), liked if isinstance(liked, bool) else None)
+
+
+def _named(one: dict[str, Any]) -> str:
+    """The name of the document that a part was read from, empty where it was none."""
+    return visible(str(one.get("document", "")))[:MOST_NAME]
 
 
 def _read(bundle: zipfile.ZipFile, name: str, most: int) -> bytes:

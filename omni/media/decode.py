@@ -1,7 +1,8 @@
 """The program that runs in the sandbox: one upload in, one normalised file out.
 
-Started by ``sandbox.run`` as ``python -m omni.media.decode REQUEST``. Imports numpy, Pillow, av and soundfile and no
-model library, so that it starts in a fraction of a second. Knows neither the upload's name nor where the file goes.
+Started by ``sandbox.run`` as ``python -m omni.media.decode REQUEST``. Imports numpy, Pillow, av, soundfile and
+pypdfium2 and no model library, so that it starts in a fraction of a second. Knows neither the upload's name nor where
+the file goes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from omni.errors import Refused
 from omni.media.audio import normalise_sound
 from omni.media.image import normalise_picture
 from omni.media.limits import Limits
+from omni.media.pdf import read_pdf
 from omni.media.sandbox import confine
 from omni.media.sniff import Found
 from omni.media.streams import has_picture_stream
@@ -33,7 +35,12 @@ TOO_LARGE = "This file needs too much memory to be read; please try a smaller on
 
 
 def normalise(upload: BinaryIO, found: Found, limits: Limits) -> tuple[dict, bytes]:
-    """Decode the upload as what was found. Returns facts (with ``part``: image, audio or video) and a file's bytes."""
+    """Decode the upload as what was found.
+
+    Returns facts (with ``part``: image, audio, video or document) and the bytes of a file; of a document, see ``pdf``.
+    """
+    if found.kind == "document":
+        return read_pdf(upload, limits)
     if found.kind == "picture":
         return normalise_picture(upload, found.container, limits)
     if found.kind == "stream" and has_picture_stream(upload, found.container):

@@ -1,4 +1,4 @@
-"""From an upload to a part: the only door.
+"""From an upload to a part: the only door, beside that for documents.
 
 A file is sniffed here and decoded in the sandbox; what reaches the conversation's folder is a file that our own
 encoder made, under a random name. Nothing of the upload's name, metadata or bytes is kept.
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SUFFIX = {"image": ".png", "audio": ".wav", "video": ".mp4"}
 
+NOT_ARRIVED = "The file did not arrive; please upload it again."
+
 INVISIBLE = {"Cc", "Cf", "Cs"}  # control, format (among them direction marks), lone surrogates
 JOINERS = {"\u200c", "\u200d"}  # Persian and Indic words and most emoji are written with them
 
@@ -35,7 +37,7 @@ def take(upload: Path, folder: Path, limits: Limits = LIMITS) -> Image | Audio |
     """
     upload, folder = Path(upload), Path(folder)
     if not upload.is_file():
-        raise Refused("The file did not arrive; please upload it again.")
+        raise Refused(NOT_ARRIVED)
     if upload.stat().st_size > limits.upload_bytes:
         raise Refused(too_large(limits))
     with upload.open("rb") as file:

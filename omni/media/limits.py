@@ -30,6 +30,11 @@ class Limits:
     clip_side: int = 640  # longest side that is kept
     clip_fps: int = 15  # highest rate that is kept
 
+    document_bytes: int = 32 * 2**20
+    document_characters: int = 24_000  # that are kept
+    document_pages: int = 200  # of which words are read
+    document_pictures: int = 4  # first pages that are kept as pictures
+
     decode_seconds: float = 20.0  # wall clock of the decoding process
     decode_bytes: int = 2**30  # address space of the decoding process
 

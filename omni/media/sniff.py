@@ -1,7 +1,7 @@
 """What a file is by its first bytes, never by its name.
 
 Answers with an explicit container format: a demuxer that is left to guess also accepts playlists, which open other
-files. Text formats (playlists, SVG, HTML) have no entry here, so they are refused before anything parses them.
+files. Text formats (playlists, SVG, HTML) have no entry here, so nothing ever parses them; see ``document``.
 Does not know whether the rest of the file is sound.
 """
 
@@ -16,7 +16,7 @@ from omni.errors import Refused
 HEAD = 4_096  # bytes looked at from the start
 TAIL = 66_000  # from the end; a ZIP directory may be followed by a comment of 65,535 bytes
 
-ACCEPTED = "a picture (PNG, JPEG, WebP), a sound (WAV, FLAC, MP3, OGG, M4A, WebM) or a clip (MP4, MOV, WebM)"
+ACCEPTED = "a picture (PNG, JPEG, WebP), sound (WAV, FLAC, MP3, OGG, M4A, WebM), clip (MP4, MOV, WebM), PDF or text"
 
 STILL_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis"}
 
@@ -29,14 +29,14 @@ SECOND_KIND = re.compile(
 
 @dataclass(frozen=True)
 class Found:
-    """What a file holds: a picture, a sound, or a container that has to be opened to know (``stream``)."""
+    """What a file holds: a picture, a sound, a document, or a container that has to be opened to know (``stream``)."""
 
-    kind: Literal["picture", "sound", "stream"]
-    container: str  # Pillow's format name for a picture, the demuxer's name otherwise
+    kind: Literal["picture", "sound", "stream", "document"]
+    container: str  # Pillow's format name for a picture, "pdf" for a document, the demuxer's name otherwise
 
 
 def sniff(file: BinaryIO) -> Found:
-    """Name the kind and container of a seekable binary file.
+    """Name the kind and container of a seekable binary file of media.
 
     Raises Refused where it is empty, no accepted kind, or a second kind of file at the same time.
     """
@@ -44,6 +44,8 @@ def sniff(file: BinaryIO) -> Found:
     head = file.read(HEAD)
     if not head:
         raise Refused("This file is empty; please choose another one.")
+    if is_pdf(head):
+        raise Refused("This is a document where only media can stand; please choose a picture, a sound or a clip.")
     found = by_magic(head)
     if found is None:
         raise Refused(f"This file is none of the kinds that can be read here; please choose {ACCEPTED}.")
@@ -80,6 +82,11 @@ def by_magic(head: bytes) -> Found | None:
     if head.startswith(b"ID3") or starts_mp3_frame(head):
         return Found("sound", "mp3")
     return None
+
+
+def is_pdf(head: bytes) -> bool:
+    """Whether a PDF begins here; some programs write a mark or an empty line in front of it."""
+    return head.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(b"%PDF-")
 
 
 def starts_mp3_frame(head: bytes) -> bool:

@@ -65,6 +65,9 @@ def _turn(message: Message, engine: str) -> str:
 
 
 def _part(part: Part) -> str:
+    if isinstance(part, Text) and part.document:
+        words = html.escape(part.text)
+        return f"<details><summary>{html.escape(part.document)}</summary><p>{words}</p></details>"
     if isinstance(part, Text):
         return f"<p>{html.escape(part.text)}</p>"
     caption = part.transcript if isinstance(part, Audio) else part.caption

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from omni.conversation import Part, Text
 from omni.provenance.credentials import KEPT, Credentials, carries, read
 from omni.provenance.imprint import Made
 from omni.provenance.keys import Keys
@@ -26,8 +27,10 @@ def keep_credentials(part: Made, upload: Path, keys: Keys) -> Made:
     return replace(part, credentials=words)
 
 
-def discard(part: Made) -> None:
-    """Delete the file of a part, and the credentials beside it."""
+def discard(part: Part) -> None:
+    """Delete the file of a part, where it has one, and the credentials beside it."""
+    if isinstance(part, Text):
+        return
     part.path.unlink(missing_ok=True)
     part.path.with_suffix(KEPT).unlink(missing_ok=True)
 

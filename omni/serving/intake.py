@@ -18,6 +18,7 @@ from omni.serving.protocol import ChatMessage, ContentPart
 
 MOST_FILES = 8  # in a message, as on the page
 MOST_IN_ALL = 32
+TEXTS = replace(media.LIMITS, prompt_characters=100_000)  # a program writes its documents into the text
 KINDS = {Image: "image", Audio: "audio", Video: "video"}
 
 
@@ -55,7 +56,7 @@ def part_of(piece: ContentPart, able: Capabilities, folder: Path, keys: Keys) ->
     """Words or a file as a part. Raises Refused."""
     match piece.type:
         case "text":
-            return media.take_text(piece.text or "")
+            return media.take_text(piece.text or "", TEXTS)
         case "image_url" | "video_url" | "audio_url" if (address := getattr(piece, piece.type)) is not None:
             taken = _taken(inline(address.url), folder, keys)
         case "input_audio" if piece.input_audio is not None:

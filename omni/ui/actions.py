@@ -17,15 +17,16 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from omni import media
-from omni.conversation import Audio, Image, Message, Text, Video
+from omni.conversation import Message, Part, things
 from omni.engine import Engine
 from omni.errors import OmniError, Refused
 from omni.provenance.export import export
 from omni.provenance.imprint import Imprint
 from omni.provenance.keys import Keys
-from omni.provenance.uploads import discard, keep_credentials
+from omni.provenance.uploads import discard
 from omni.ui import status, visit
-from omni.ui.composer import KINDS, PLURALS, tray_value, wish_of
+from omni.ui.attaching import attached
+from omni.ui.composer import tray_value, wish_of
 from omni.ui.draft import Draft
 from omni.ui.look import NO_TURN, NOTHING, Look
 from omni.ui.pacing import OneAtATime
@@ -39,8 +40,7 @@ log = logging.getLogger(__name__)
 MOST_ATTACHED = 8
 AS_IT_IS = gr.skip()
 
-Media = Image | Audio | Video
-Laid = tuple[Media, ...]  # what lies in the composer, not sent yet
+Laid = tuple[Part, ...]  # what lies in the composer, not sent yet
 
 
 class Screen(NamedTuple):
@@ -84,22 +84,25 @@ class Actions:
         return here is not None and here.turn is not None and self.model.is_running(here.turn.name)
 
     def attach(self, here: Visit | None, laid: Laid, uploads: list[str]) -> Screen:
-        """Take uploaded files into the composer; what is refused is said and left out."""
-        entered, line = here or visit.enter(self.root), AS_IT_IS
+        """Take uploaded files into the composer; what is refused, or cut, is said."""
+        entered, refused, notices = here or visit.enter(self.root), "", []
         for upload in map(Path, uploads):
             try:
-                laid = (*laid, self._accept(upload, entered.folder, len(laid)))
+                parts, notice = self._accept(upload, entered.folder, len(things(laid)))
+                laid, notices = (*laid, *parts), [*notices, *filter(None, [notice])]
             except Refused as refusal:
-                line = status.failed(str(refusal))
+                refused = str(refusal)
             finally:
                 upload.unlink(missing_ok=True)
+        line = status.failed(refused) if refused else status.noted(notices) if notices else AS_IT_IS
         return Screen(AS_IT_IS if here else entered, laid, tray=tray_value(laid), status=line)
 
     def detach(self, laid: Laid, event: gr.EventData) -> Screen:
-        """Remove one thing from the composer, and its file."""
-        gone = laid[int(event.index)]
-        discard(gone)
-        laid = tuple(part for part in laid if part is not gone)
+        """Remove one thing from the composer, and its files."""
+        kept = things(laid)
+        for part in kept.pop(int(event.index)):
+            discard(part)
+        laid = tuple(part for thing in kept for part in thing)
         return Screen(laid=laid, tray=tray_value(laid))
 
     @when_idle
@@ -141,6 +144,13 @@ class Actions:
         """Go over to another version of a message, and to what came after it."""
         here = visit.turn_to(here, int(event.index), int(event.version))
         return Screen(here, thread=thread_value(here), player=SILENT, status=status.quiet())
+
+    @when_idle
+    def rate(self, here: Visit, event: gr.EventData) -> Screen:
+        """Remember whether a reply is liked; null takes it back."""
+        liked = None if event.liked is None else bool(event.liked)
+        here = visit.rate(here, int(event.index), liked)
+        return Screen(here, thread=thread_value(here))
 
     @when_idle
     def take_back(self, here: Visit, laid: Laid, words: str) -> Screen:
@@ -225,15 +235,11 @@ class Actions:
         line = AS_IT_IS if here.turn is None else status.failed("Too many people are waiting; please try again soon.")
         return _returning(visit.abandon(here), laid, words, line)
 
-    def _accept(self, upload: Path, folder: Path, count: int) -> Media:
-        """The upload as a part, if there is room for it and the model takes its kind. Raises Refused."""
+    def _accept(self, upload: Path, folder: Path, count: int) -> tuple[tuple[Part, ...], str]:
+        """The upload as parts and a notice, if there is room for it; see ``attached``. Raises Refused."""
         if count >= MOST_ATTACHED:
             raise Refused(f"A message can carry {MOST_ATTACHED} things; please send these first.")
-        part = media.take(upload, folder)
-        if KINDS[type(part)] not in self.engine.capabilities.inputs:
-            discard(part)
-            raise Refused(f"{self.engine.name} does not take {PLURALS[KINDS[type(part)]]}; please choose another kind.")
-        return keep_credentials(part, upload, self.keys)
+        return attached(upload, folder, self.engine, self.keys)
 
 
 def sentence_of(error: Exception) -> str:
@@ -259,7 +265,7 @@ def _asking(here: Visit, **composer: Any) -> Screen:
 def _returning(here: Visit, laid: Laid, words: str, line: Any) -> Screen:
     """A question that goes back to the composer, in front of what is there by now."""
     if here.returned is not None:
-        laid = (*(part for part in here.returned.parts if not isinstance(part, Text)), *laid)
+        laid = (*here.returned.attached, *laid)
         words = "\n".join(filter(None, (here.returned.text, words)))
     here = replace(here, returned=None)
     return Screen(here, laid, thread_value(here), SILENT, tray_value(laid), words, line)

@@ -15,8 +15,8 @@ from omni import media
 from omni.conversation import Conversation, Message, Text
 from omni.errors import OmniError, Refused
 from omni.provenance.imprint import Imprint
-from omni.provenance.uploads import keep_credentials
 from omni.ui.actions import MOST_ATTACHED, Actions, sentence_of
+from omni.ui.attaching import attached
 from omni.ui.chat import MODEL
 from omni.ui.composer import OUTPUTS, wish_of
 from omni.ui.draft import Draft
@@ -40,12 +40,13 @@ def build_api(actions: Actions, listed: bool = True) -> None:
 
         Each update is a pair. The first is {"text", "heard", "doing", "done", "usage", "notices"}: the words so far,
         what was understood of a sound, what the model is doing, whether the reply is complete, what it took, and what
-        kept files from being signed or marked. The second is the list of finished files, with signed credentials: PNG
-        pictures, WAV speech, MP4 clips.
+        was cut of a document or kept files from being signed or marked. The second is the list of finished files, with
+        signed credentials: PNG pictures, WAV speech, MP4 clips.
 
         Parameters:
             text: the words of the message; may be empty where there are files.
-            files: pictures, sounds and clips, uploaded beforehand (``handle_file`` of gradio_client does it).
+            files: pictures, sounds, clips, PDFs and texts, uploaded beforehand (``handle_file`` of gradio_client does
+                it).
             outputs: what may come back, of "text", "speech", "image", "video"; nothing means as asked.
             voice: the voice of spoken replies.
             temperature: 0 always picks the likeliest token.
@@ -70,7 +71,8 @@ def replies(actions: Actions, text: str, files: list[dict], wish: Any) -> Iterat
     with tempfile.TemporaryDirectory(prefix="omni-") as name:
         folder = Path(name)
         paths = [uploaded(file) for file in files[:MOST_ATTACHED]]
-        uploads = [keep_credentials(media.take(path, folder), path, actions.keys) for path in paths]
+        sent = [attached(path, folder, actions.engine, actions.keys) for path in paths]
+        uploads, cuts = [part for parts, _ in sent for part in parts], [notice for _, notice in sent if notice]
         words = [media.take_text(text)] if text.strip() or not uploads else []
         conversation = Conversation(folder).plus(Message("user", (*uploads, *words)))
         imprint = Imprint(folder, actions.keys, actions.engine.name, conversation)
@@ -79,20 +81,20 @@ def replies(actions: Actions, text: str, files: list[dict], wish: Any) -> Iterat
             for events in batches:
                 for event in events:
                     draft = draft.plus(event)
-                yield update(draft, draft.made)
-        yield update(draft, draft.parts())
+                yield update(draft, draft.made, cuts)
+        yield update(draft, draft.parts(), cuts)
         if draft.broken:
             raise OmniError(draft.broken)
 
 
-def update(draft: Draft, parts: tuple) -> Reply:
-    """The reply so far as JSON and files."""
+def update(draft: Draft, parts: tuple, cuts: list[str]) -> Reply:
+    """The reply so far as JSON and files; ``cuts`` says what was left out of the question's documents."""
     words = "\n".join(part.text for part in parts if isinstance(part, Text))
     files = [gr.FileData(path=str(part.path)).model_dump() for part in parts if not isinstance(part, Text)]
     usage = asdict(draft.usage) if draft.usage else None
     done = draft.usage is not None
     told = {"text": words, "heard": draft.heard, "doing": draft.doing, "done": done, "usage": usage}
-    return {**told, "notices": list(draft.imprint.notices)}, files
+    return {**told, "notices": [*cuts, *draft.imprint.notices]}, files
 
 
 def wanted(outputs: list[str] | None) -> list[str]:

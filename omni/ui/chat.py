@@ -69,6 +69,7 @@ def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Compo
     thread.again(actions.again, [here], screen, **LIGHT)
     thread.instead(actions.instead, [here], screen, **LIGHT)
     thread.version(actions.turn_to, [here], screen, **LIGHT)
+    thread.rate(actions.rate, [here], screen, **LIGHT)
     thread.takeback(actions.take_back, message, screen, **LIGHT)
     composer.inbox.upload(actions.attach, [here, laid, composer.inbox], screen, **LIGHT)
     composer.kept.save.click(actions.save, [here], screen, **LIGHT)

@@ -7,15 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from omni.conversation import Audio, Image, Part, Video
+from omni.conversation import Image, Part, Text, things
 from omni.engine import Capabilities, Wish
-from omni.media import LIMITS
+from omni.media import LIMITS, SUFFIXES
+from omni.ui.attaching import KINDS, PLURALS
 from omni.ui.element import element
 
 AS_ASKED = "as asked"
 OUTPUTS = {"text": "Text", "speech": "Speech", "image": "Picture", "video": "Clip"}
-KINDS = {Image: "image", Audio: "audio", Video: "video"}
-PLURALS = {"image": "pictures", "audio": "sounds", "video": "clips"}
 
 # "As asked" and the others exclude each other; the newest tick stands last.
 ONE_OR_MANY = f"""(ticked) => [!ticked.length || ticked.at(-1) === "{AS_ASKED}"
@@ -62,7 +61,7 @@ def build_composer(capabilities: Capabilities) -> Composer:
     takes = [kind for kind in PLURALS if kind in capabilities.inputs]
     outputs = [(label, output) for output, label in OUTPUTS.items() if output in capabilities.outputs]
     with gr.Column(elem_id="omni-composer"):
-        inbox = gr.UploadButton("Attach", file_count="multiple", file_types=takes, elem_id="omni-inbox")
+        inbox = gr.UploadButton("Attach", file_count="multiple", elem_id="omni-inbox")  # any: attaching.py refuses
         tray = element("tray", [])
         words = gr.Textbox(
             show_label=False,
@@ -76,7 +75,8 @@ def build_composer(capabilities: Capabilities) -> Composer:
         )
         with gr.Row(elem_id="omni-bar"):
             longest = {"audio": LIMITS.sound_seconds, "video": LIMITS.clip_seconds}
-            element("tools", "", uses=("devices",), takes=takes, seconds=longest)
+            accepts = ",".join([*(f"{kind}/*" for kind in takes), *SUFFIXES])
+            element("tools", "", uses=("devices",), takes=takes, accepts=accepts, seconds=longest)
             wanted = gr.CheckboxGroup(
                 [("As asked", AS_ASKED), *outputs],
                 value=[AS_ASKED],
@@ -130,10 +130,23 @@ def wish_of(outputs: list[str], voice: str | None, temperature: float, seed: int
 
 def tray_value(attached: tuple[Part, ...]) -> list[dict[str, Any]]:
     """What ``assets/tray.js`` shows of the attached parts."""
-    return [{"kind": KINDS[type(part)], "file": str(part.path), "label": label(part)} for part in attached]
+    return [chip(thing) for thing in things(attached)]
 
 
-def label(part: Part) -> str:
-    """The size of a picture, the length of a sound or clip; who signed it, where it came with credentials."""
+def chip(thing: tuple[Part, ...]) -> dict[str, Any]:
+    """One attached thing; of a document its first page, where it has one."""
+    part, *pages = thing
+    shown = next(iter(pages), None) if isinstance(part, Text) else part
+    return {"kind": KINDS[type(part)], "file": str(shown.path) if shown else None, "label": label(part, len(pages))}
+
+
+def label(part: Part, pages: int = 0) -> str:
+    """The size of a picture, the length of a sound or clip; who signed it, where it came with credentials.
+
+    Of a document its name, its length and how many of its pages are shown to the model.
+    """
+    if isinstance(part, Text):
+        shown = {0: "", 1: "1 page as a picture"}.get(pages, f"{pages} pages as pictures")
+        return " · ".join(filter(None, (part.document, f"{len(part.text):,} characters", shown)))
     size = f"{part.width} × {part.height}" if isinstance(part, Image) else f"{part.seconds:.1f} s"
     return f"{size}, {part.credentials}" if part.credentials else size

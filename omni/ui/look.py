@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from omni.conversation import Audio, Image, Message, Part, Text, Video
+from omni.conversation import Audio, Image, Message, Part, Text, Video, things
 from omni.events import Event, Finished, Routed, Telemetry, Usage
 from omni.experts.stats import mutual_information
 
@@ -180,7 +180,7 @@ def amounts(parts: Iterable[Part]) -> dict[str, float]:
 def title_of(question: Message) -> str:
     """The question in a line."""
     words = " ".join(question.text.split())
-    kinds = {Image: "a picture", Audio: "a sound", Video: "a clip"}
-    sent = [kinds[type(part)] for part in question.parts if not isinstance(part, Text)]
+    kinds = {Image: "a picture", Audio: "a sound", Video: "a clip", Text: "a document"}
+    sent = [kinds[type(first)] for first, *_ in things(question.attached)]
     line = " with ".join(filter(None, (words, ", ".join(sent))))
     return line if len(line) <= TITLE else line[: TITLE - 1] + "…"

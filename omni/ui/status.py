@@ -37,6 +37,11 @@ def failed(sentence: str) -> Status:
     return {"state": "failed", "text": sentence, "more": ""}
 
 
+def noted(sentences: list[str]) -> Status:
+    """Something that a visitor should know of what was attached."""
+    return {"state": "noted", "text": " · ".join(sentences), "more": ""}
+
+
 def finished(draft: Draft) -> Status:
     """Times and tokens of a complete reply, after what kept its files from being signed."""
     word = "Ended at the limit of tokens" if draft.cut else "Done"

@@ -16,7 +16,7 @@ import numpy as np
 from markdown_it import MarkdownIt
 from PIL import Image as Pillow
 
-from omni.conversation import Audio, Image, Message, Part, Text, Video
+from omni.conversation import Audio, Image, Message, Part, Text, Video, things
 from omni.events import ClipPreview, ImagePreview
 from omni.ui.draft import Draft
 from omni.ui.visit import Visit, versions
@@ -52,8 +52,9 @@ def _version_value(visit: Visit, place: int) -> dict[str, int]:
 def message_value(message: Message, stopped: bool = False) -> dict[str, Any]:
     """One message that stands."""
     words = message.text if message.role == "assistant" else ""
-    parts = [part_value(part, words) for part in message.parts]
-    return {"role": message.role, "parts": parts, "text": message.text, "stopped": stopped}
+    parts = [thing_value(thing, words) for thing in things(message.parts)]
+    said = {"text": message.text, "stopped": stopped, "liked": message.liked}
+    return {"role": message.role, "parts": parts, **said}
 
 
 def draft_value(draft: Draft) -> dict[str, Any]:
@@ -62,15 +63,24 @@ def draft_value(draft: Draft) -> dict[str, Any]:
     parts = [part_value(part, words) for part in draft.made]
     if draft.preview is not None:
         parts.append(preview_value(draft.preview))
-    return {"role": "assistant", "parts": parts, "text": "", "stopped": False}
+    return {"role": "assistant", "parts": parts, "text": "", "stopped": False, "liked": None}
+
+
+def thing_value(thing: tuple[Part, ...], words: str) -> dict[str, Any]:
+    """One part, or a document with its pages."""
+    first, *pages = thing
+    if isinstance(first, Text) and first.document:
+        shown = [part_value(page, "") for page in pages]
+        return {"kind": "document", "name": first.document, "text": first.text, "pages": shown}
+    return part_value(first, words)
 
 
 def part_value(part: Part, words: str) -> dict[str, Any]:
     """One part; a transcript or a caption is shown unless it stands written beside it, as the reply's ``words``."""
     match part:
-        case Text(text):
+        case Text(text=text):
             return {"kind": "text", "html": written_html(text)}
-        case Image(path, width, height, caption, credentials):
+        case Image(path, width, height, caption=caption, credentials=credentials):
             shown = noted("" if caption == words else caption, credentials)
             size = {"width": width, "height": height}
             return {"kind": "image", "file": str(path), **size, "alt": caption, "caption": shown}

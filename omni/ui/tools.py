@@ -34,10 +34,10 @@ def build_tools(actions: Actions) -> None:
         return answered(actions, question, [], "text")
 
     def describe(file: gr.FileData, question: str = "what do you see?") -> str:
-        """Let the model look at a picture or clip, or listen to a sound, and answer in words.
+        """Let the model look at a picture or clip, listen to a sound or read a document, and answer in words.
 
         Parameters:
-            file: a picture (PNG, JPEG, WebP), a sound or a clip.
+            file: a picture (PNG, JPEG, WebP), a sound, a clip or a document (PDF, text).
             question: what is asked about it.
         """
         return answered(actions, question, [dict(file)], "text")
@@ -69,7 +69,7 @@ def build_tools(actions: Actions) -> None:
     able = actions.engine.capabilities
     tools: dict[Callable, Modality] = {ask: "text", describe: "text", draw: "image", say: "speech", animate: "video"}
     for tool, gives in tools.items():
-        if gives in able.outputs and (tool is not describe or len(able.inputs) > 1):
+        if gives in able.outputs:
             gr.api(tool, api_name=tool.__name__, concurrency_limit=1, concurrency_id=MODEL)
 
 

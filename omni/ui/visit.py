@@ -105,13 +105,27 @@ def ask_again(visit: Visit) -> Visit:
 
 
 def ask_instead(visit: Visit, index: int, words: Text) -> Visit:
-    """Put new words into the question at ``index`` and answer from there; its media stay."""
+    """Put new words into the question at ``index`` and answer from there; what was attached stays."""
     messages = visit.conversation.messages
     if not 0 <= index < len(messages) or messages[index].role != "user":
         return visit
-    media = tuple(part for part in messages[index].parts if not isinstance(part, Text))
-    turn = Turn(visit.conversation.upto(index), Message("user", (*media, words)), typed=False)
+    turn = Turn(visit.conversation.upto(index), Message("user", (*messages[index].attached, words)), typed=False)
     return replace(visit, turn=turn, draft=Draft())
+
+
+def rate(visit: Visit, place: int, liked: bool | None) -> Visit:
+    """Remember what the visitor thinks of the reply at ``place``, in every way that the thread went from it."""
+    messages = visit.conversation.messages
+    if not 0 <= place < len(messages) or messages[place].role != "assistant":
+        return visit
+    upto = messages[: place + 1]
+    rated = (*messages[:place], replace(messages[place], liked=liked))
+    ways = tuple(
+        replace(way, messages=(*rated, *way.messages[place + 1 :])) if way.messages[: place + 1] == upto else way
+        for way in visit.ways
+    )
+    thread = replace(visit.conversation, messages=(*rated, *messages[place + 1 :]))
+    return replace(visit, conversation=thread, ways=ways)
 
 
 def undo(visit: Visit) -> Visit:

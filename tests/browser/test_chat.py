@@ -156,6 +156,26 @@ def test_again_and_undo_and_new_chat(page: Page):
     expect(page.locator("#omni-words textarea")).to_have_value("")
 
 
+def test_a_reply_is_liked_and_disliked_with_the_keyboard(page: Page):
+    for words in ("first", "second"):
+        ask(page, words)
+        expect(page.locator(REPLY).last).to_contain_text(f"You said: {words}. It went well.")
+        done(page)
+    reply = page.locator(REPLY).first
+    good, bad = (reply.get_by_role("button", name=name) for name in ("Good reply", "Bad reply"))
+    good.focus()
+    page.keyboard.press("Enter")
+    expect(good).to_have_attribute("aria-pressed", "true")
+    expect(good).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    expect(bad).to_have_attribute("aria-pressed", "true")
+    expect(good).to_have_attribute("aria-pressed", "false")
+    expect(page.locator(REPLY).last.locator("[aria-pressed=true]")).to_have_count(0)
+    bad.click()
+    expect(bad).to_have_attribute("aria-pressed", "false")
+
+
 def test_wishes_reach_the_engine(page: Page):
     page.get_by_label("Picture", exact=True).check()
     expect(page.get_by_label("As asked")).not_to_be_checked()

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from media_files import pdf_bytes
 from playwright.sync_api import Page, expect
 from test_chat import REPLY, ask, done
 
@@ -93,3 +94,56 @@ def test_a_missing_microphone_is_said(page: Page, error: str, sentence: str):
     )
     page.click("[title='Record your voice']")
     expect(page.locator(".omni-notice")).to_contain_text(sentence)
+
+
+def test_a_document_is_attached_read_and_shown(page: Page, tmp_path: Path):
+    (tmp_path / "report.pdf").write_bytes(pdf_bytes("the word is xylophone", ""))
+    page.set_input_files("#omni-composer > input[type=file]", [tmp_path / "report.pdf"])
+    chip = page.locator(".omni-chip")
+    expect(chip).to_have_count(1)
+    expect(chip).to_contain_text("report.pdf · 44 characters · 2 pages as pictures")
+    ask(page, "which word?")
+    done(page)
+    expect(page.locator(REPLY)).to_contain_text("a document ending in xylophone and a picture of")
+    sent = page.locator("article[data-role=user] .omni-document")
+    expect(sent.locator("img")).to_have_count(2)
+    expect(sent.locator("pre")).to_be_hidden()
+    sent.locator("summary").click()
+    expect(sent.locator("pre")).to_have_text("report.pdf (2 pages):\n\nthe word is xylophone")
+    expect(page.locator("article[data-role=user] .omni-words")).to_have_text("which word?")
+    page.click("[title=Undo]")
+    expect(chip).to_have_count(1)
+    page.click(".omni-chip button")
+    expect(chip).to_have_count(0)
+
+
+def test_a_document_that_was_cut_or_cannot_be_read_is_said(page: Page, tmp_path: Path):
+    offered = {
+        "long.txt": (b"word " * 10_000, "Only the beginning of long.txt was taken, 2,048 characters."),
+        "locked.pdf": (pdf_bytes("x", locked=True), "locked with a password"),
+        "odd.csv": ("Grüße".encode("latin-1"), "save it in UTF-8"),
+        "letter.docx": (b"PK\3\4", "none of the kinds that can be read here"),
+    }
+    for name, (data, sentence) in offered.items():
+        (tmp_path / name).write_bytes(data)
+        page.set_input_files("#omni-composer > input[type=file]", [tmp_path / name])
+        expect(page.locator(".omni-status")).to_contain_text(sentence)
+    expect(page.locator(".omni-chip")).to_have_count(1)
+
+
+def test_a_document_can_be_dropped_and_a_long_text_pasted(page: Page):
+    page.evaluate("""() => {
+        const dropped = new DataTransfer();
+        dropped.items.add(new File(["a,b"], "table.csv", { type: "text/csv" }));
+        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
+    }""")
+    expect(page.locator(".omni-chip")).to_contain_text("table.csv")
+    page.evaluate("""() => {
+        const pasted = new DataTransfer();
+        pasted.setData("text/plain", "word ".repeat(3000));
+        document.querySelector("#omni-words textarea").dispatchEvent(
+            new ClipboardEvent("paste", { clipboardData: pasted, bubbles: true, cancelable: true }));
+    }""")
+    expect(page.locator(".omni-chip")).to_have_count(2)
+    expect(page.locator(".omni-chip").last).to_contain_text("pasted.txt")
+    expect(page.locator("#omni-words textarea")).to_have_value("")

@@ -90,7 +90,7 @@ def _message(message: Message, kept: dict[int, tuple[Part, str]], dialect: OpenA
             content.append(_part(part, kept[id(part)][1], dialect, message.role == "assistant"))
         elif message.role == "user":
             content.append({"type": "text", "text": f"(an earlier {KINDS[type(part)]})"})
-    words = message.text if message.role == "user" else _said(message)
+    words = _asked(message) if message.role == "user" else _said(message)
     if not content:
         return {"role": message.role, "content": words}
     if words:
@@ -108,6 +108,11 @@ def _part(part: Part, data: str, dialect: OpenAI, replied: bool) -> dict[str, An
             return {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{data}"}, **caption}
         case _:
             return dialect.sound(data)
+
+
+def _asked(message: Message) -> str:
+    """What a question says, the words of its documents first."""
+    return "\n\n".join(part.text for part in message.parts if isinstance(part, Text))
 
 
 def _said(message: Message) -> str:

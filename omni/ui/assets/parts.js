@@ -1,4 +1,4 @@
-// Parts of a message as nodes: words, pictures, sounds, clips, and the previews of what is being made.
+// Parts of a message as nodes: words, documents, pictures, sounds, clips, and the previews of what is being made.
 const download = (part) =>
   node("a", { className: "omni-button", href: address(part.file), download: part.file.split("/").pop(),
     title: "Download", ariaLabel: `Download ${part.file.split(".").pop().toUpperCase()}` }, icon("download"));
@@ -16,13 +16,19 @@ const zoom = (part) => {
   dialog.showModal();
 };
 
+const zoomed = (part) =>
+  node("button", { type: "button", className: "omni-picture", title: "Enlarge", on: { click: () => zoom(part) } },
+    node("img", { src: address(part.file), alt: part.alt || "Picture", width: part.width, height: part.height,
+      className: part.width <= 128 ? "omni-crisp" : "" }));
+
 const DRAW = {
   text: (part) => node("div", { className: "omni-words", innerHTML: part.html }),  // made safe by the server
   image: (part) => node("figure", { className: "omni-media" },
-    node("button", { type: "button", className: "omni-picture", title: "Enlarge", on: { click: () => zoom(part) } },
-      node("img", { src: address(part.file), alt: part.alt || "Picture", width: part.width, height: part.height,
-        className: part.width <= 128 ? "omni-crisp" : "" })),
-    caption(part, download(part))),
+    zoomed(part), caption(part, download(part))),
+  document: (part) => node("figure", { className: "omni-document" },
+    node("details", {}, node("summary", { translate: false }, icon("document"), node("span", { textContent: part.name })),
+      node("pre", { textContent: part.text, tabIndex: 0 })),
+    part.pages.length ? node("div", {}, ...part.pages.map(zoomed)) : null),
   audio: (part) => node("figure", { className: "omni-media omni-sound" },
     node("div", {}, node("audio", { src: address(part.file), controls: true, preload: "metadata" }), download(part)),
     part.caption ? caption(part) : null),

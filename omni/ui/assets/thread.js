@@ -1,6 +1,6 @@
 // The conversation: messages of text, pictures, sounds and clips; the one under way grows in place.
-// Value: {messages: [{role, parts, text, stopped, version, versions}], busy}. Triggers: again, takeback, instead,
-// version, suggest.
+// Value: {messages: [{role, parts, text, stopped, liked, version, versions}], busy}. Triggers: again, takeback, instead,
+// version, rate, suggest.
 const scroller = () => root.closest(".omni-scroller") ?? document.scrollingElement;
 root.setAttribute("role", "log");
 root.setAttribute("aria-label", "Conversation");
@@ -31,11 +31,20 @@ const versions = ({ version, versions }, index) => {
     go("Next version", "›", version + 1));
 };
 
+// What the visitor thinks of a reply; pressing the same once more takes it back.
+const rating = (message, index) => [["like", "Good reply", true], ["dislike", "Bad reply", false]].map(([shape, label, liked]) => {
+  const pressed = message.liked === liked;
+  const button = iconButton(shape, label, () => trigger("rate", { index, liked: pressed ? null : liked }));
+  button.setAttribute("aria-pressed", pressed);
+  return button;
+});
+
 const actions = (article, message, index, last) => {
   const made = message.versions ? [versions(message, index)] : [];
   if (message.stopped) made.push(node("span", { className: "omni-stopped", textContent: "Stopped" }));
   if (message.text) made.push(iconButton("copy", "Copy text", () => navigator.clipboard?.writeText(message.text)));
   if (message.role === "user" && message.text) made.push(iconButton("edit", "Edit", () => edit(article, message, index)));
+  if (message.role === "assistant") made.push(...rating(message, index));
   if (last && message.role === "assistant") {
     made.push(iconButton("retry", "Try again", () => trigger("again")));
     made.push(iconButton("undo", "Undo", () => trigger("takeback")));
@@ -53,11 +62,14 @@ const drawMessage = (message, index, { busy, last }) => {
   }
   drawParts(article.firstElementChild, message.parts);
   article.classList.toggle("omni-growing", busy && last);
-  const key = JSON.stringify([message.text, message.stopped, message.version, message.versions, busy, last]);
+  const key = JSON.stringify([message.text, message.stopped, message.liked, message.version, message.versions, busy, last]);
   if (article.dataset.actions !== key) {
     article.dataset.actions = key;
-    article.querySelector("footer").replaceChildren(
+    const footer = article.querySelector("footer");
+    const focused = [...footer.children].indexOf(document.activeElement);
+    footer.replaceChildren(
       ...[message.role === "assistant" && madeByAI(), ...(busy ? [] : actions(article, message, index, last))].filter(Boolean));
+    if (focused >= 0) footer.children[focused]?.focus();
   }
 };
 

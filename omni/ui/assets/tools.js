@@ -1,6 +1,6 @@
 // Ways into the composer: files, pasting, dropping, microphone, camera. Whatever is taken becomes a file of the one
-// upload field, so that everything enters through the same door. Props: takes (kinds the model takes), seconds (the
-// longest sound and clip).
+// upload field, so that everything enters through the same door. Props: takes (kinds the model takes), accepts (what the
+// picker offers), seconds (the longest sound and clip).
 const inbox = () => document.querySelector("#omni-composer > input[type=file]");
 const panel = node("div", { className: "omni-recorder", hidden: true });
 const notice = node("p", { className: "omni-notice", hidden: true });
@@ -118,7 +118,7 @@ const recordClip = async (stream, start) => {
 const toggle = (start) => () => (panel.hidden ? start() : close());
 const takes = (...kinds) => kinds.some((kind) => props.takes.includes(kind));
 root.append(panel, notice,
-  takes("image", "audio", "video") ? iconButton("attach", "Attach files", () => inbox().click()) : "",
+  iconButton("attach", "Attach files", () => { inbox().accept = props.accepts; inbox().click(); }),
   takes("audio") ? iconButton("audio", "Record your voice", toggle(recordVoice)) : "",
   takes("image", "video") ? iconButton("camera", "Photo or clip from the camera", toggle(() => openCamera())) : "");
 
@@ -147,7 +147,12 @@ document.addEventListener("keydown", (event) => {
 const checking = () => Boolean(document.querySelector(".omni-check")?.checkVisibility());  // that tab takes files itself
 document.addEventListener("paste", (event) => {
   if (checking()) return;
-  if (event.clipboardData?.files.length) { event.preventDefault(); hand(event.clipboardData.files); }
+  if (event.clipboardData?.files.length) { event.preventDefault(); hand(event.clipboardData.files); return; }
+  const field = event.target.closest?.("#omni-words textarea");
+  const text = event.clipboardData?.getData("text/plain") ?? "";
+  if (!field || field.value.length + text.length <= field.maxLength) return;
+  event.preventDefault();  // what the field would cut off becomes a document
+  hand([new File([text], "pasted.txt", { type: "text/plain" })]);
 });
 for (const kind of ["dragover", "dragleave", "drop"])
   document.addEventListener(kind, (event) => {
