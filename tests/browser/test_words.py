@@ -43,7 +43,8 @@ def in_sight(page: Page) -> set[str]:
         tabs.nth(place).click()
         expect(tabs.nth(place)).to_have_attribute("aria-selected", "true")
         found |= set(page.evaluate(IN_SIGHT))
-    return found
+    page.wait_for_selector(".omni-exam:not([data-state=unknown])")
+    return found | set(page.evaluate(IN_SIGHT))
 
 
 def test_no_english_of_the_page_is_left(page: Page, abroad: Page):
