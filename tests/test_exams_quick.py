@@ -14,7 +14,7 @@ from primer_tiny import tiny_model, tiny_tokenizers
 
 from omni.engine import Wrapped
 from omni.engines.primer import PrimerEngine
-from omni.exams import opening
+from omni.exams import opening, quick
 from omni.exams.parts import PARTS
 from omni.exams.quick import SHIPPED, QuickExam
 from omni.exams.student import Student
@@ -64,6 +64,15 @@ def test_an_exam_that_is_sat_anew_leaves_the_earlier_one_stored(exam: QuickExam)
         list(exam.sit(Writer(), anew=True))
     names = [one.name for one in exam.reports() if one.name != SHIPPED]
     assert len(names) == 2 and sum("-until-" in name for name in names) == 1
+
+
+def test_only_the_latest_earlier_exams_stay(exam: QuickExam, monkeypatch: pytest.MonkeyPatch):
+    """Visitors who start it again and again must not fill the disk."""
+    monkeypatch.setattr(quick, "EARLIER", 2)
+    for _ in range(4):
+        next(exam.sit(Writer(), anew=True))
+    folders = sorted(one.name for one in (exam.settings.root / "exams").iterdir())
+    assert len(folders) == 3 and [("-until-" in name) for name in folders] == [False, True, True]
 
 
 def test_the_shipped_report_comes_first(exam: QuickExam):

@@ -6,6 +6,7 @@ Judges and model library are imported when they are needed: a page that nobody i
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from omni.figures import EXAM, ROOT, read_rows
 from omni.settings import Settings
 
 COUNT = 10  # questions a part
+EARLIER = 5  # exams of an engine that stay when it is examined anew
 PAGE = "report.html"
 SHIPPED = "shipped"
 ELSEWHERE = "takes a minute in one piece: left to the whole exam, make exam"
@@ -72,7 +74,7 @@ class QuickExam:
         about, reasons = self._about(engine), _reasons(engine)
         folder = self._folder(about)
         if anew and folder.exists():
-            folder.rename(folder.with_name(f"{folder.name}-until-{datetime.now():%Y%m%d-%H%M%S}"))
+            _set_aside(folder)
         sitting = Sitting(folder, about)
         exam = Exam(student_of(engine), sitting, Probes())
         parts = [name for name in PARTS if name not in reasons]
@@ -105,6 +107,13 @@ class QuickExam:
 
     def _folder(self, about: About) -> Path:
         return self.settings.root / "exams" / about.label
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep an exam under a name of its own; of those that were kept so before, the oldest go."""
+    folder.rename(folder.with_name(f"{folder.name}-until-{datetime.now():%Y%m%d-%H%M%S-%f}"))
+    for old in sorted(folder.parent.glob(f"{folder.name}-until-*"))[:-EARLIER]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _reasons(engine: Engine) -> dict[str, str]:

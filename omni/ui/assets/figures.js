@@ -54,7 +54,7 @@ const row = (name, all) => {
   const lines = measured.map((one, index) => one && node("div", { className: "omni-mark", data: { place: all[index].place } }, bar(one, full),
     node("b", { data: { goal: one.goal == null ? "none" : one.missed ? "missed" : "met" }, title: one.goal == null ? "" : one.missed ? "Goal missed" : "Goal met" },
       node("span", { textContent: number(one.value) }), node("small", { textContent: one.unit })),
-    node("small", { className: "omni-note", textContent: `${one.low == null ? "" : `${number(one.low)}–${number(one.high)}, `}n ${one.n}` })));
+    node("small", { className: "omni-note" }, node("span", { textContent: one.low == null ? "" : `${number(one.low)}–${number(one.high)}` }), node("span", { textContent: `n ${one.n}` }))));
   const terms = [first.goal == null ? "" : `goal ${first.better === "higher" ? "≥" : "≤"} ${number(first.goal)}`, first.chance == null ? "" : `chance ${number(first.chance)}`];
   return node("li", {}, node("div", {}, node("code", { textContent: name }), node("p", { className: "omni-note", textContent: first.what }),
     node("p", { className: "omni-terms", textContent: terms.filter(Boolean).join(" · ") })), node("div", {}, ...lines));
