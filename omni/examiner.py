@@ -38,7 +38,7 @@ class Report:
     engine: str
     weights: str  # which of the engine's
     count: int | None  # questions a part at most, None where it was not noted
-    day: str  # of its last figure, such as 2026-11-24; empty where it was not noted
+    when: str  # its last figure was made, such as 2026-11-24 18:05; empty where it was not noted
     page: bool  # whether there is a page with answers to look at
     figures: tuple[Figure, ...]
 

@@ -121,31 +121,29 @@ def test_there_is_one_exam_at_a_time(tmp_path: Path):
     first.close()
 
 
-def test_a_visitor_waits_for_the_question_at_hand_only(tmp_path: Path):
-    """The exam has a question on its way and more to come; a reply that comes meanwhile is the next."""
-    model, order, go = OneAtATime(), [], threading.Event()
+def test_a_visitor_goes_before_the_next_question(tmp_path: Path):
+    """Even before one that waits longer already."""
+    model, order = OneAtATime(), []
 
-    class Slow(Short):
+    class Asked(Short):
         def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:
             order.append("question")
-            self.begun.set()
-            go.wait(5)
             yield TextDelta("done")
 
-    def reply():
-        order.append("visitor")
-        yield TextDelta("hello")
+    def waits() -> None:
+        with model.turn():
+            order.append("visitor")
 
-    engine = Slow()
-    news = Examining(engine, model, Asking(tmp_path)).sit("me")
-    next(news)
-    assert engine.begun.wait(5)
-    with model.replying("visitor", reply) as batches:
-        next(batches)
-        go.set()
-        list(batches)
+    news, visitor = Examining(Asked(), model, Asking(tmp_path)).sit("me"), threading.Thread(target=waits)
+    with model.turn():  # the reply to somebody else
+        for _ in range(20):
+            if not model._waiting[True]:
+                next(news)
+        visitor.start()
+        while not model._waiting[False]:
+            visitor.join(0.01)
     list(news)
-    assert order == ["question", "visitor", "question"]
+    assert order == ["visitor", "question", "question"]
 
 
 @pytest.mark.parametrize(

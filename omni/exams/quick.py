@@ -142,8 +142,8 @@ def _report(path: Path) -> Report | None:
         figures = _figures(path)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    day = f"{datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d}"
-    return Report(path.parent.name, about.engine, about.weights, about.count, day,
+    when = f"{datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d %H:%M}"
+    return Report(path.parent.name, about.engine, about.weights, about.count, when,
                   (path.parent / PAGE).exists(), figures)  # fmt: skip
 
 

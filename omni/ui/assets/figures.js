@@ -1,21 +1,22 @@
 // Figures of exams side by side: the engine's own first, then the stored reports that are picked. Value: {name, skipped:
-// {figure: why}, reports: [{name, engine, weights, count, day, page, figures: [{name, what, value, unit, goal, better,
+// {figure: why}, reports: [{name, engine, weights, count, when, page, figures: [{name, what, value, unit, goal, better,
 // missed, n, chance, low, high}]}]}. Props: engine.
 const MOST = 3;  // that are picked
 let picked = ["shipped"];
 
 const base = () => window.gradio_config.root;
+const BRIEF = ["%", "s", "ms"];  // units that stand beside a value; others are told with the goal
 const number = (value) => String(Math.round(value * 1000) / 1000);
 const known = () => props.value.reports;
 const own = () => known().find(({ name }) => name === props.value.name);
 const shown = () => [own(), ...picked.filter((name) => name !== props.value.name).map((name) => known().find((one) => one.name === name))]
   .map((one, place) => one && { ...one, place }).filter(Boolean);
 
-const about = ({ name, engine, weights, count, day }) => {
+const about = ({ name, engine, weights, count, when }) => {
   const mine = name === props.value.name, title = mine ? props.engine : engine;
   return [node("b", { textContent: title, translate: false }),
     node("span", { className: "omni-note" }, ...(mine || name === "shipped" ? [] : [node("span", { textContent: `${weights} `, translate: false })]),
-      node("span", { textContent: [mine ? "this engine" : "", name === "shipped" ? weights : "", count ? `${count} questions a part` : "", day].filter(Boolean).join(" · ") }))];
+      node("span", { textContent: [mine ? "this engine" : "", name === "shipped" ? weights : "", count ? `${count} questions a part` : "", when].filter(Boolean).join(" · ") }))];
 };
 
 const picks = () => {
@@ -53,9 +54,9 @@ const row = (name, all) => {
   const full = ["%", "points"].includes(first.unit) && first.better === "higher" ? 100 : Math.max(1e-9, ...numbers);
   const lines = measured.map((one, index) => one && node("div", { className: "omni-mark", data: { place: all[index].place } }, bar(one, full),
     node("b", { data: { goal: one.goal == null ? "none" : one.missed ? "missed" : "met" }, title: one.goal == null ? "" : one.missed ? "Goal missed" : "Goal met" },
-      node("span", { textContent: number(one.value) }), node("small", { textContent: one.unit })),
+      node("span", { textContent: number(one.value) }), BRIEF.includes(one.unit) ? node("small", { textContent: one.unit }) : null),
     node("small", { className: "omni-note" }, node("span", { textContent: one.low == null ? "" : `${number(one.low)}–${number(one.high)}` }), node("span", { textContent: `n ${one.n}` }))));
-  const terms = [first.goal == null ? "" : `goal ${first.better === "higher" ? "≥" : "≤"} ${number(first.goal)}`, first.chance == null ? "" : `chance ${number(first.chance)}`];
+  const terms = [BRIEF.includes(first.unit) ? "" : first.unit, first.goal == null ? "" : `goal ${first.better === "higher" ? "≥" : "≤"} ${number(first.goal)}`, first.chance == null ? "" : `chance ${number(first.chance)}`];
   return node("li", {}, node("div", {}, node("code", { textContent: name }), node("p", { className: "omni-note", textContent: first.what }),
     node("p", { className: "omni-terms", textContent: terms.filter(Boolean).join(" · ") })), node("div", {}, ...lines));
 };
