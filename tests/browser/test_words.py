@@ -24,7 +24,11 @@ IN_SIGHT = """() => {
       for (const name of ["title", "aria-label", "placeholder"]) found.add((one.getAttribute(name) ?? "").trim());
   return [...found].filter((text) => /[A-Za-z]{3}/.test(text));
 }"""
-KEPT = {"Omni Playground", "Fake", FakeEngine.capabilities.about, "common.complete"}  # names, and a key of Gradio's
+GRADIOS = {
+    "common.complete",
+    "processing |",
+}  # a key of its own, and what it writes unseen while an event is on its way
+KEPT = {"Omni Playground", "Fake", FakeEngine.capabilities.about, *GRADIOS}
 VIEW = {"width": 1200, "height": 850}
 
 
