@@ -47,7 +47,7 @@ def in_sight(page: Page) -> set[str]:
         tabs.nth(place).click()
         expect(tabs.nth(place)).to_have_attribute("aria-selected", "true")
         found |= set(page.evaluate(IN_SIGHT))
-    page.wait_for_selector(".omni-exam:not([data-state=unknown])")
+    page.wait_for_selector(".omni-exam:not([data-state=unknown])", timeout=120_000)  # the judges come in
     return found | set(page.evaluate(IN_SIGHT))
 
 
