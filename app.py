@@ -28,13 +28,14 @@ def main() -> None:
     prepare(settings)
 
     from omni.errors import OmniError  # the settings are checked before the slow imports
+    from omni.exams.quick import QuickExam
     from omni.ui.page import build_page
     from omni.ui.waiting import WaitingPage
 
     try:
         with WaitingPage(settings.host, settings.port) as waiting:
             engine, routes = open_house(settings, waiting.tell)
-            page = build_page(engine, settings)
+            page = build_page(engine, settings, QuickExam(settings))
     except OmniError as error:
         sys.exit(str(error))
     try:

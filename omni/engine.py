@@ -148,3 +148,10 @@ class Wrapped:
     @property
     def inside(self) -> Inside | None:
         return inside_of(self.engine)
+
+
+def bare(engine: Engine) -> Engine:
+    """The engine behind all that stands in front of it."""
+    while isinstance(engine, Wrapped):
+        engine = engine.engine
+    return engine

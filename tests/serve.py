@@ -19,9 +19,10 @@ def main(engine: str, port: str, root: str) -> None:
     settings = Settings(engine=engine, port=int(port), root=Path(root))
     prepare(settings)
 
+    from omni.exams.quick import QuickExam
     from omni.ui.page import build_page
 
-    build_page(opened(settings), settings).launch()
+    build_page(opened(settings), settings, QuickExam(settings, count=1)).launch()
 
 
 def opened(settings: Settings) -> Engine:

@@ -13,12 +13,13 @@ from omni.engine import Capabilities, Wish
 from omni.events import ClipReady, Event, Finished, Heard, ImageReady, SpeechChunk, TextDelta, Usage
 from omni.exams import __main__ as command
 from omni.exams import crossing, questions, rows
+from omni.exams.about import About
 from omni.exams.exam import DROP_ROWS, Exam, missing, nf4_drop, scores
 from omni.exams.parts import PART_OF, PARTS, rng
 from omni.exams.probes import Probes
 from omni.exams.questions import Question
 from omni.exams.rows import GOALS, WHAT, Score
-from omni.exams.sitting import About, Sitting
+from omni.exams.sitting import Sitting
 from omni.exams.student import Student
 from omni.primer.training import outside, sounds, voices, world
 from omni.primer.training.turns import Tone

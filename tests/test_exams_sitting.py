@@ -7,9 +7,10 @@ import pytest
 
 from omni.errors import OmniError
 from omni.exams import crossing
+from omni.exams.about import About
 from omni.exams.questions import Film, Picture, Question, Sound
 from omni.exams.report import write_report
-from omni.exams.sitting import About, Sitting
+from omni.exams.sitting import Sitting
 from omni.exams.student import Answer
 
 ABOUT = About("primer", "1a2b/3c", 2026, 6)

@@ -101,3 +101,22 @@ def test_updates_keep_their_distance(monkeypatch: pytest.MonkeyPatch):
             step.release()
             assert any(next(batches) for _ in range(50))
     assert [pause for pause in slept if pause] == pytest.approx([pacing.PAUSE] * 2)
+
+
+def test_the_patient_goes_when_nobody_else_waits():
+    """An exam asks one question after the other: a visitor who comes meanwhile is next."""
+    model, order, threads = OneAtATime(), [], []
+
+    def wait(name: str, patient: bool):
+        with model.turn(patient):
+            order.append(name)
+
+    with model.turn():
+        for name, patient in (("exam", True), ("one", False), ("two", False)):
+            threads.append(threading.Thread(target=wait, args=(name, patient)))
+            threads[-1].start()
+            while sum(map(len, model._waiting.values())) < len(threads):
+                threads[-1].join(0.01)
+    for thread in threads:
+        thread.join(5)
+    assert order == ["one", "two", "exam"]

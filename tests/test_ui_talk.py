@@ -211,7 +211,7 @@ def test_whoever_goes_on_speaking_had_not_finished(play: Callable):
 
     async def scene(here: Scene) -> None:
         here.talk.model = model
-        with model._model:  # somebody else's reply
+        with model.turn():  # somebody else's reply
             here.say(*TURN)
             await here.until(lambda: "waiting" in here.states())
             here.say(spoken("request"), silence(0.7))
@@ -229,7 +229,7 @@ def test_a_noise_after_the_turn_does_not_lose_it(play: Callable):
 
     async def scene(here: Scene) -> None:
         here.talk.model = model
-        with model._model:
+        with model.turn():
             here.say(*TURN)
             await here.until(lambda: "waiting" in here.states())
             here.talk.press()

@@ -14,17 +14,19 @@ from pathlib import Path
 
 from omni.errors import OmniError
 from omni.exams import rows
+from omni.exams.about import About
 from omni.exams.exam import DROP_ROWS, compare, nf4_drop, scores
 from omni.exams.opening import WEIGHTS, absent, fingerprint
 from omni.exams.parts import PART_OF, PARTS, SEED
+from omni.exams.quick import COUNT as QUICK
 from omni.exams.report import write_report
 from omni.exams.rows import GOALS
 from omni.exams.running import Order, run
-from omni.exams.sitting import About, Sitting
+from omni.exams.sitting import Sitting
 from omni.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
-COUNT, QUICK = 200, 10
+COUNT = 200
 
 
 def main(words: list[str] | None = None) -> int:

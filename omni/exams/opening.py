@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from omni.engine import Engine
+from omni.engine import Engine, bare
 from omni.engines import open_engine
 from omni.engines.primer import WEIGHTS, PrimerEngine
 from omni.exams.primer import Codec, unshipped
@@ -28,8 +28,9 @@ def student_of(engine: Engine) -> Student:
 
     Others are told the forms of the book's answers.
     """
-    if isinstance(engine, PrimerEngine):
-        return Student(engine, Codec(engine.tokenizers))
+    behind = bare(engine)
+    if isinstance(behind, PrimerEngine):
+        return Student(engine, Codec(behind.tokenizers))
     return Student(engine, explain=engine.name != PrimerEngine.name)
 
 

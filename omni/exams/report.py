@@ -11,11 +11,11 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from omni.exams.exam import compare, count_of, details, scores
 from omni.exams.measures import Difference
 from omni.exams.parts import PARTS
+from omni.exams.quick import PAGE
 from omni.exams.rows import GOALS, WHAT, row
 from omni.exams.sitting import Record, Sitting
 from omni.figures import Row, machine
 
-FILE = "report.html"
 ASSETS = Path(__file__).parent / "assets"
 KINDS = {".png": "image/png", ".wav": "audio/wav", ".mp4": "video/mp4"}
 
@@ -45,7 +45,7 @@ def write_report(sitting: Sitting, reasons: dict[str, str], against: Sitting | N
             name: (len(sitting.answered(name)), count_of(part, sitting.about.count)) for name, part in PARTS.items()
         },
     )
-    path = sitting.folder / FILE
+    path = sitting.folder / PAGE
     path.write_text(page)
     return path
 

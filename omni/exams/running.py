@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from omni.engines.primer import PrimerEngine
 from omni.errors import OmniError
+from omni.exams.about import About
 from omni.exams.exam import Exam, Step, count_of, finished, missing
 from omni.exams.opening import open_student
 from omni.exams.parts import PARTS
 from omni.exams.probes import Probes
-from omni.exams.sitting import About, Sitting
+from omni.exams.sitting import Sitting
 from omni.settings import Settings
 
 log = logging.getLogger(__name__)

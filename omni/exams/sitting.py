@@ -18,7 +18,9 @@ import numpy as np
 from omni import media
 from omni.conversation import Text
 from omni.errors import OmniError
+from omni.exams import about as abouts
 from omni.exams import crossing
+from omni.exams.about import About
 from omni.exams.judging import Marks
 from omni.exams.questions import Film, Question, Sound
 from omni.exams.student import RATE, SILENT, Answer, as_part
@@ -26,23 +28,6 @@ from omni.primer.training.turns import Tone
 from omni.primer.training.world import Clip, Scene, caption, clip_caption
 
 KEPT = 3  # answers of a part that are kept with their media whatever they are; as many again of those that are wrong
-ABOUT = "sitting.json"
-
-
-@dataclass(frozen=True)
-class About:
-    """Whose exam this is."""
-
-    engine: str  # as in the settings
-    weights: str  # a fingerprint, or the name of a checkpoint
-    seed: int
-    count: int
-
-    @property
-    def label(self) -> str:
-        """A name for the folder of this sitting."""
-        plain = "".join(letter if letter.isalnum() else "-" for letter in self.weights)
-        return f"{self.engine}-{plain}-seed{self.seed}-n{self.count}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +46,7 @@ class Sitting:
     def __init__(self, folder: Path, about: About):
         self.folder, self.about = folder, about
         self.folder.mkdir(parents=True, exist_ok=True)
-        (folder / ABOUT).write_text(json.dumps(asdict(about), indent=1) + "\n")
+        (folder / abouts.FILE).write_text(json.dumps(asdict(about), indent=1) + "\n")
         self.records: dict[str, dict[int, Record]] = {}
         self.wrong_kept: dict[str, int] = {}
         self.file = folder / f"{secrets.token_hex(4)}.jsonl"
@@ -71,9 +56,9 @@ class Sitting:
     def of(cls, folder: Path) -> Sitting:
         """A sitting that was begun before. Raises OmniError where there is none in ``folder``."""
         try:
-            return cls(folder, About(**json.loads((folder / ABOUT).read_text())))
+            return cls(folder, About(**json.loads((folder / abouts.FILE).read_text())))
         except (OSError, ValueError, TypeError) as error:
-            raise OmniError(f"There is no exam in {folder}; please name a folder with a {ABOUT}.") from error
+            raise OmniError(f"There is no exam in {folder}; please name a folder with a {abouts.FILE}.") from error
 
     def read(self) -> None:
         """Take in what all processes have written; half a line is an answer that was not finished."""

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 from omni.events import Event
 
@@ -37,31 +38,50 @@ class _Running:
 class OneAtATime:
     """Runs the replies of one engine, one after the other.
 
-    State: the lock that a reply holds from its first model step until its generator is closed, the replies that are
-    running by name, and the names of those that were ended.
+    State: whether the model is taken and who waits for it, those that have patience apart; the replies that are running
+    by name, and the names of those that were ended.
     """
 
     def __init__(self) -> None:
-        self._model = threading.Lock()
+        self._moved = threading.Condition()
+        self._taken = False
+        self._waiting: dict[bool, deque[object]] = {False: deque(), True: deque()}
         self._running: dict[str, _Running] = {}
         self._ended: deque[str] = deque(maxlen=REMEMBERED)
 
     @contextmanager
+    def turn(self, patient: bool = False) -> Iterator[None]:
+        """Have the model alone: first come, first served, and the patient only when nobody else waits."""
+        mine, line = object(), self._waiting[patient]
+        with self._moved:
+            line.append(mine)
+            self._moved.wait_for(lambda: not self._taken and next(chain(*self._waiting.values())) is mine)
+            line.popleft()
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._moved:
+                self._taken = False
+                self._moved.notify_all()
+
+    @contextmanager
     def replying(
-        self, name: str, reply: Callable[[], Generator[Event]], pause: float = PAUSE
+        self, name: str, reply: Callable[[], Generator[Event]], pause: float = PAUSE, patient: bool = False
     ) -> Iterator[Iterator[list[Event]]]:
         """Start ``reply``; its events come in batches ``pause`` seconds apart, an empty one as a sign of life.
 
         Leaving the context returns at once and closes the engine's generator as soon as its present step ends; the
         next reply waits for that. Errors of the engine are raised by the batches. A reply whose end came before its
-        begin has no batches.
+        begin has no batches. See ``turn`` for those that are ``patient``.
         """
         running = _Running()
         self._running[name] = running
         if name in self._ended:
             running.end()
         context = contextvars.copy_context()  # the request of the visitor, which a GPU lease is bound to
-        threading.Thread(target=context.run, args=(self._speak, reply, running), name="reply", daemon=True).start()
+        work = (self._speak, reply, running, patient)
+        threading.Thread(target=context.run, args=work, name="reply", daemon=True).start()
         try:
             yield _batches(running.arrived, pause)
         finally:
@@ -78,10 +98,10 @@ class OneAtATime:
         if running := self._running.get(name):
             running.end()
 
-    def _speak(self, reply: Callable[[], Generator[Event]], running: _Running) -> None:
+    def _speak(self, reply: Callable[[], Generator[Event]], running: _Running, patient: bool) -> None:
         """Forward what the engine says until it or the reply ends; runs in the reply's own thread."""
         try:
-            with self._model:
+            with self.turn(patient):
                 if running.closed.is_set():
                     return
                 with closing(reply()) as events:

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 
 from omni.engine import Engine
 from omni.errors import OmniError
+from omni.examiner import Examiner
 from omni.provenance.keys import FOLDER, open_keys
 from omni.settings import Settings
 from omni.ui import words
@@ -18,6 +19,7 @@ from omni.ui.api import build_api
 from omni.ui.chat import LIGHT, build_chat
 from omni.ui.check import build_check
 from omni.ui.element import ASSETS
+from omni.ui.exam import build_exam
 from omni.ui.inside import build_inside, make_inside
 from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
@@ -30,25 +32,26 @@ UPLOADS_LAST = (3600, 3600)  # seconds: how often uploads are looked through, ho
 
 @dataclass(frozen=True)
 class Page:
-    """The page for one engine, and the line of its live tab."""
+    """The page for one engine, and what is served beside it: the line of its live tab, the reports of its exams."""
 
     blocks: gr.Blocks
-    talks: Talks
+    routes: list[BaseRoute]
     settings: Settings
 
     def launch(self, routes: Sequence[BaseRoute] = ()) -> None:
         """Serve until the process is ended, with more ``routes`` beside the page."""
-        self.blocks.launch(**launch_options(self.settings), app_kwargs={"routes": [self.talks.route, *routes]})
+        self.blocks.launch(**launch_options(self.settings), app_kwargs={"routes": [*self.routes, *routes]})
 
 
-def build_page(engine: Engine, settings: Settings) -> Page:
-    """Lay out every tab on one engine."""
+def build_page(engine: Engine, settings: Settings, examiner: Examiner | None = None) -> Page:
+    """Lay out every tab on one engine; that of the exam where there is an examiner."""
     root = (settings.root / "conversations").resolve()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OmniError(f"The data folder {settings.root} cannot be written; name another one with --root.") from error
     keys = open_keys(settings.root / FOLDER, settings.timestamps)
+    routes: list[BaseRoute] = []
     gr.set_static_paths([root, EXAMPLES])  # served as they are, without a copy; folder names cannot be guessed
     with gr.Blocks(
         title="Omni Playground", fill_width=True, analytics_enabled=False, delete_cache=UPLOADS_LAST
@@ -66,11 +69,15 @@ def build_page(engine: Engine, settings: Settings) -> Page:
                 build_inside(engine, settings, inside, chosen, LIGHT)
             with tab("Check a file"):
                 build_check(keys)
+            if examiner is not None:
+                with tab("Exam") as chosen:
+                    routes.append(build_exam(examiner, engine, actions.model, chosen, LIGHT))
         build_api(actions, listed=not settings.mcp)  # what is listed is a tool, and a tool cannot stream
         if settings.mcp:
             build_tools(actions)
     talks = Talks(engine, actions.model, root, keys, settings.live_minutes)
-    return Page(blocks.queue(max_size=settings.queue_size, default_concurrency_limit=1), talks, settings)
+    queued = blocks.queue(max_size=settings.queue_size, default_concurrency_limit=1)
+    return Page(queued, [talks.route, *routes], settings)
 
 
 def tab(label: str) -> gr.Tab:
@@ -100,4 +107,4 @@ def launch_options(settings: Settings) -> dict[str, Any]:
 
 def styles() -> str:
     """The style sheets of the page, its own first."""
-    return "".join((ASSETS / f"{name}.css").read_text() for name in ("page", "live", "inside"))
+    return "".join((ASSETS / f"{name}.css").read_text() for name in ("page", "live", "inside", "exam"))

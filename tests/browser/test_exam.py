@@ -1,0 +1,104 @@
+"""The exam tab: between the messages of visitors, with its figures beside stored ones, and stopped at any time."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import PATIENCE, playwright, visit
+from test_chat import SIDEWAYS, ask, done
+
+from omni.primer.training import voices, world
+
+Page, expect = playwright.Page, playwright.expect
+
+VIEWS = [{"width": 1440, "height": 900}, {"width": 390, "height": 844}]
+FIRST = 120_000  # milliseconds for the judges to come in, on a loaded machine
+WHOLE = 240_000
+EXAM, OWN = ".omni-exam", ".omni-series [data-place='0']"
+
+pytestmark = pytest.mark.skipif(
+    not world.FONT.exists() or not voices.available(), reason="the emoji font or espeak-ng is not here"
+)
+
+
+def look(page: Page) -> None:
+    page.get_by_role("tab", name="Exam").click()
+    page.wait_for_selector(f"{EXAM}:not([data-state=unknown])", timeout=FIRST)
+
+
+def start(page: Page) -> None:
+    """Begin an exam, or go on with one that an earlier test left."""
+    page.locator(f"{EXAM} .omni-primary").click()
+    page.wait_for_selector(f"{EXAM}[data-state=running]")
+
+
+def over(page: Page, patience: int = PATIENCE) -> None:
+    page.wait_for_selector(f"{EXAM}[data-state=ready]", timeout=patience)
+
+
+def test_an_exam_can_be_stopped_and_goes_on_while_visitors_are_answered(page: Page, browser, server):
+    look(page)
+    expect(page.locator(f"{EXAM} .omni-note").last).to_contain_text("questions, asked between the messages")
+    start(page)
+    expect(page.locator(".omni-exam-told")).to_contain_text("of 15 questions")
+    for other in visit(browser, server.address, VIEWS[0]):
+        look(other)
+        expect(other.locator(EXAM)).to_contain_text("Another exam is on its way")
+        other.get_by_role("tab", name="Chat").click()
+        ask(other, "hello")
+        done(other)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    over(page)
+    start(page)
+    over(page, WHOLE)
+    expect(page.locator(EXAM)).to_contain_text("All questions are answered.")
+    expect(page.locator(OWN)).to_contain_text("this engine")
+
+
+def test_the_exam_of_a_page_that_was_closed_ends(browser, server, page: Page):
+    for other in visit(browser, server.address, VIEWS[0]):
+        look(other)
+        start(other)
+    look(page)
+    for _ in range(20):  # two seconds for the question at hand to end
+        if page.locator(f"{EXAM}-failed").count() == 0:
+            break
+        page.wait_for_timeout(100)
+        page.get_by_role("tab", name="Chat").click()
+        look(page)
+    expect(page.locator(EXAM)).not_to_contain_text("Another exam")
+
+
+@pytest.mark.parametrize("view", VIEWS, indirect=True)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figures_stand_side_by_side(page: Page, server, view: dict, scheme: str):
+    page.goto(f"{server.address}?__theme={scheme}")
+    look(page)
+    start(page)
+    over(page, WHOLE)
+    shipped = page.locator("[data-pick=shipped]")
+    expect(shipped).to_have_attribute("aria-pressed", "true")
+    caption = page.locator(".omni-marks li").first
+    expect(caption.locator(".omni-mark")).to_have_count(2)
+    expect(caption).to_contain_text("goal ≥ 92 · chance 0")
+    expect(caption.locator(".omni-mark").first).to_contain_text("n 1")
+    shipped.click()
+    expect(caption.locator(".omni-mark")).to_have_count(1)
+    expect(page.locator(".omni-skipped")).to_contain_text("is about Primer's own book or weights")
+    assert page.evaluate(SIDEWAYS) == 0
+    found = Axe().run(page, context={"include": [["#omni-examination"]]}).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+def test_the_report_opens_with_its_pictures_and_is_downloaded(page: Page):
+    look(page)
+    start(page)
+    over(page, WHOLE)
+    with page.expect_popup() as opened:
+        page.locator(OWN).get_by_role("link", name="Answers").click()
+    report = opened.value
+    report.locator(".card img").first.wait_for()
+    assert report.evaluate("document.querySelector('.card img').naturalWidth") > 0
+    with page.expect_download() as kept:
+        page.locator(OWN).get_by_role("link", name="Download the report").click()
+    assert kept.value.suggested_filename.endswith(".html") and "Exam of fake" in kept.value.path().read_text()
