@@ -1,7 +1,11 @@
 """Voices of the training: the same call, the same speech; a span for every word; the exam's voices kept apart."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from processes import REPOSITORY
 
 from omni.primer.training import voices
 
@@ -41,6 +45,33 @@ def test_the_same_call_gives_the_same_speech_whatever_was_said_between():
     voices.speak("hello there", voices.SPEAKERS[1])
     again = voices.speak(TEXT, voices.SPEAKERS[0])
     assert np.array_equal(first.samples, again.samples) and first.words == again.words
+
+
+MANY = """
+import os, threading
+from omni.primer.training import voices
+
+def speak(number):
+    for turn in range(30):
+        assert voices.available() and len(voices.speak("a cat", voices.TRAIN_VOICES[number]).samples)
+
+threads = [threading.Thread(target=speak, args=(number,)) for number in range(4)]
+for thread in threads:
+    thread.start()
+for _ in range(10):
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+for thread in threads:
+    thread.join()
+"""
+
+
+@needs_espeak
+def test_many_threads_can_speak_while_others_fork():
+    """In a process of its own: what went wrong here was its memory, and took the process down."""
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, timeout=100, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @needs_espeak

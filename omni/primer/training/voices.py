@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,7 +114,8 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 def available() -> bool:
     """Whether libespeak-ng can be loaded here."""
     try:
-        _fresh_espeak()
+        with _lock:
+            _fresh_espeak()
     except (OSError, RuntimeError):
         return False
     return True
@@ -132,7 +134,8 @@ def speak(text: str, voice: Voice) -> Spoken:
     count = len(_word_starts(text))
     if not count or len(text) > MAX_CHARS:
         raise ValueError(f"a text to speak has 1 word or more and at most {MAX_CHARS} characters: {text[:40]!r}")
-    samples, rate, events = _fresh_espeak().say(text, voice)
+    with _lock:
+        samples, rate, events = _fresh_espeak().say(text, voice)
     samples = _resample(samples, rate)
     first, last = _loud(samples)
     samples, end = samples[first:last], (last - first) / RATE
@@ -255,6 +258,7 @@ class _Espeak:
 
 
 _loaded: list[_Espeak] = []  # at most one
+_lock = threading.RLock()  # the library is one, and loading it anew takes it from under whoever speaks
 
 
 def _fresh_espeak() -> _Espeak:
@@ -269,7 +273,13 @@ def _unload() -> None:
         _loaded.pop().close()
 
 
-os.register_at_fork(before=_unload)  # a child that inherits the library would wait for ever to close it
+def _before_fork() -> None:
+    """A child that inherits the library would wait for ever to close it."""
+    _lock.acquire()
+    _unload()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def _library_name() -> str:
