@@ -50,8 +50,8 @@ class OneTokenAttention:
         **more,
     ) -> tuple[Tensor, None]:
         """(1, 1, hidden) to the same."""
-        one_token = hidden_states.shape[:2] == (1, 1) and hidden_states.dtype == torch.bfloat16
-        if not one_token or attention_mask is not None or past_key_values is None or position_embeddings is None:
+        plain = attention_mask is None and past_key_values is not None and position_embeddings is not None
+        if not (plain and _is_one_token(hidden_states)):
             return self.own(
                 hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask,
                 past_key_values=past_key_values, **more,
@@ -93,19 +93,27 @@ class OneTokenAttention:
     @torch.no_grad()
     def is_near(self) -> bool:
         """Whether it gives what the module's own way gives, for a token behind a few others."""
-        module, generator = self.module, torch.Generator().manual_seed(0)
-        kv_heads, width = module.k_proj.out_features // module.head_dim, module.head_dim
-        before = torch.randn(2, 1, kv_heads, 5, width, generator=generator).bfloat16()
-        angles = torch.randn(1, 1, width // 2, generator=generator).repeat(1, 1, 2)
-        turns = (angles.cos().bfloat16(), angles.sin().bfloat16())
-        x = torch.randn(1, 1, module.q_proj.in_features, generator=generator).bfloat16()
-        made = []
+        module, made = self.module, []
+        before, turns, x = _trial(module)
         for way in (self.own, self):
             cache = DynamicCache()
             for layer in range(module.layer_idx + 1):
                 cache.update(*before, layer)
             made.append(way(x, position_embeddings=turns, attention_mask=None, past_key_values=cache)[0])
         return _near(*made)
+
+
+def _is_one_token(hidden: Tensor) -> bool:
+    return hidden.shape[:2] == (1, 1) and hidden.dtype == torch.bfloat16
+
+
+def _trial(attention: nn.Module) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+    """What an attention is tried on: keys and values of five tokens, the turns of the next, and the token itself."""
+    generator, width = torch.Generator().manual_seed(0), attention.head_dim
+    before = torch.randn(2, 1, attention.k_proj.out_features // width, 5, width, generator=generator).bfloat16()
+    angles = torch.randn(1, 1, width // 2, generator=generator).repeat(1, 1, 2)
+    x = torch.randn(1, 1, attention.q_proj.in_features, generator=generator).bfloat16()
+    return before, (angles.cos().bfloat16(), angles.sin().bfloat16()), x
 
 
 def _by_head(cached: Tensor) -> Tensor:
@@ -238,8 +246,8 @@ class OneTokenLayer:
     ) -> Tensor:
         """(1, 1, hidden) to the same."""
         room = self._room(past_key_values)
-        one_token = hidden_states.shape[:2] == (1, 1) and hidden_states.dtype == torch.bfloat16
-        if not one_token or attention_mask is not None or room is None or position_embeddings is None:
+        plain = attention_mask is None and room is not None and position_embeddings is not None
+        if not (plain and _is_one_token(hidden_states)):
             return self.own(
                 hidden_states, attention_mask=attention_mask, past_key_values=past_key_values,
                 position_embeddings=position_embeddings, **more,
@@ -289,12 +297,7 @@ class OneTokenLayer:
     def is_near(self) -> bool:
         """Whether it gives what the module's own way gives; a mixture of experts is left out, for both go to it."""
         module, attention = self.module, self.module.self_attn
-        generator, width = torch.Generator().manual_seed(0), attention.head_dim
-        kv_heads, hidden = attention.k_proj.out_features // width, attention.q_proj.in_features
-        before = torch.randn(2, 1, kv_heads, 5, width, generator=generator).bfloat16()
-        angles = torch.randn(1, 1, width // 2, generator=generator).repeat(1, 1, 2)
-        turns = (angles.cos().bfloat16(), angles.sin().bfloat16())
-        x = torch.randn(1, 1, hidden, generator=generator).bfloat16()
+        before, turns, x = _trial(attention)
         made, mlp = [], module.mlp
         if not isinstance(mlp.forward, OneTokenMLP):
             module.mlp = nn.Identity()

@@ -7,7 +7,7 @@ from omni.media.audio import Resampler, encode_audio, read_audio, resample, writ
 from omni.media.bundle import description, open_bundle
 from omni.media.document import SUFFIXES, Document, is_document, take_document
 from omni.media.image import read_image, write_image
-from omni.media.intake import take, take_bytes, take_text
+from omni.media.intake import laid_down, take, take_bytes, take_text
 from omni.media.limits import LIMITS, Limits
 from omni.media.video import read_video, write_video
 
@@ -20,6 +20,7 @@ __all__ = [
     "description",
     "encode_audio",
     "is_document",
+    "laid_down",
     "open_bundle",
     "read_audio",
     "read_image",

@@ -10,6 +10,8 @@ import dataclasses
 import logging
 import tempfile
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from omni.conversation import Audio, Image, Text, Video
@@ -55,10 +57,17 @@ def take(upload: Path, folder: Path, limits: Limits = LIMITS) -> Image | Audio |
 
 def take_bytes(content: bytes, folder: Path, limits: Limits = LIMITS) -> Image | Audio | Video:
     """Accept a file that came some other way than as an upload; see ``take``."""
+    with laid_down(content) as upload:
+        return take(upload, folder, limits)
+
+
+@contextmanager
+def laid_down(content: bytes) -> Iterator[Path]:
+    """The bytes as a file like an upload, for as long as the context lasts."""
     with tempfile.NamedTemporaryFile(prefix="omni-") as file:
         file.write(content)
         file.flush()
-        return take(Path(file.name), folder, limits)
+        yield Path(file.name)
 
 
 def take_text(text: str, limits: Limits = LIMITS) -> Text:

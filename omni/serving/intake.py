@@ -11,7 +11,6 @@ from omni import media
 from omni.conversation import Audio, Conversation, Image, Message, Part, Video
 from omni.engine import Capabilities
 from omni.errors import Refused
-from omni.media.files import fresh
 from omni.provenance.keys import Keys
 from omni.provenance.uploads import keep_credentials
 from omni.serving.protocol import ChatMessage, ContentPart
@@ -58,26 +57,22 @@ def part_of(piece: ContentPart, able: Capabilities, folder: Path, keys: Keys) ->
         case "text":
             return media.take_text(piece.text or "", TEXTS)
         case "image_url" | "video_url" | "audio_url" if (address := getattr(piece, piece.type)) is not None:
-            taken = _taken(inline(address.url), folder, keys)
+            part = taken(inline(address.url), folder, keys)
         case "input_audio" if piece.input_audio is not None:
-            taken = _taken(inline(piece.input_audio.data), folder, keys)
+            part = taken(inline(piece.input_audio.data), folder, keys)
         case _:
             raise Refused(f"A part of the kind {piece.type!r} without its file, or not known here; please check it.")
-    if KINDS[type(taken)] not in able.inputs:
-        raise Refused(f"This model takes no {KINDS[type(taken)]}; please send another kind.")
-    if piece.caption and isinstance(taken, (Image, Video)):
-        return replace(taken, caption=media.take_text(piece.caption).text)
-    return taken
+    if KINDS[type(part)] not in able.inputs:
+        raise Refused(f"This model takes no {KINDS[type(part)]}; please send another kind.")
+    if piece.caption and isinstance(part, (Image, Video)):
+        return replace(part, caption=media.take_text(piece.caption).text)
+    return part
 
 
-def _taken(content: bytes, folder: Path, keys: Keys) -> Image | Audio | Video:
+def taken(content: bytes, folder: Path, keys: Keys) -> Image | Audio | Video:
     """A file as a part, with what was signed in it. Raises Refused."""
-    part, upload = media.take_bytes(content, folder), fresh(folder, ".upload")
-    upload.write_bytes(content)
-    try:
-        return keep_credentials(part, upload, keys)
-    finally:
-        upload.unlink()
+    with media.laid_down(content) as upload:
+        return keep_credentials(media.take(upload, folder), upload, keys)
 
 
 def inline(data: str) -> bytes:

@@ -51,7 +51,7 @@ async def draw(engine: Leaving, request: Request, asked: ImageRequest) -> Respon
         made.append(ready[0])
     height, width, _ = made[0].pixels.shape
     kind = asked.output_format
-    plain = [picture_file(one.pixels, kind) for one in made]
+    plain = await anyio.to_thread.run_sync(lambda: [picture_file(one.pixels, kind) for one in made])
     files = await anyio.to_thread.run_sync(_signed, engine, asked.prompt, kind, *plain)
     data = [{"b64_json": encoded(content), "revised_prompt": None} for content in files]
     rest = {"output_format": kind, "size": f"{width}x{height}"}

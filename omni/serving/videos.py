@@ -19,13 +19,12 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from omni import media
 from omni.conversation import Part, Video
 from omni.engine import Wish
 from omni.errors import OmniError, Refused
 from omni.events import ClipPreview, ClipReady, Progress
 from omni.serving import faults
-from omni.serving.intake import asked
+from omni.serving.intake import asked, taken
 from omni.serving.leaving import Leaving
 from omni.serving.making import check_able
 from omni.serving.protocol import VideoRequest, check_size
@@ -84,7 +83,7 @@ class Clips:
         self._forget_old()
         job = Job(wanted.prompt, self.engine.name)
         try:
-            files = [await anyio.to_thread.run_sync(media.take_bytes, upload, job.folder)] if upload else []
+            files = [await anyio.to_thread.run_sync(taken, upload, job.folder, self.engine.keys)] if upload else []
         except BaseException:
             shutil.rmtree(job.folder, ignore_errors=True)
             raise

@@ -60,9 +60,12 @@ def red(path: Path) -> Path:
     return path
 
 
-def visit(browser: playwright.Browser, address: str, view: dict, locale: str = "en-US") -> Iterator[playwright.Page]:
-    """The page in a context of its own."""
-    context = browser.new_context(viewport=view, locale=locale, permissions=["microphone", "camera", "clipboard-write"])
+def visit(
+    browser: playwright.Browser, address: str, view: dict, locale: str = "en-US", **options: str
+) -> Iterator[playwright.Page]:
+    """The page in a context of its own; ``options`` are more of playwright's for it."""
+    allowed = ["microphone", "camera", "clipboard-write"]
+    context = browser.new_context(viewport=view, locale=locale, permissions=allowed, **options)
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     complaints: list[str] = []

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from browsing import FLAGS, PATIENCE, find_browser, playwright, red
+from browsing import launch, playwright, red, visit
 from processes import REPOSITORY, running
 from speaking import microphone_file
 from test_chat import ask
@@ -39,26 +39,14 @@ def main() -> None:
         with running(lambda port: [*serve, str(port), str(place / "data")], log, **paths) as address:
             for width, height in VIEWS:
                 for scheme in ("light", "dark"):
-                    view = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
-                    for page in opened(driver, address, place, view):
+                    sound, camera = microphone_file(place / "said.wav", 60.0, *SAID), red(place / "red.y4m")
+                    browser = launch(driver, f"{sound}%noloop", camera)  # whose microphone speaks once
+                    for page in visit(browser, address, {"width": width, "height": height}, color_scheme=scheme):
                         take(page, arguments.out, f"{width}-{scheme}")
+                    browser.close()
     if arguments.publish:
         for state, picture in PUBLISHED.items():
             shutil.copy(arguments.out / f"{state}-1440-light.png", EXAMPLES / f"{picture}.png")
-
-
-def opened(driver: playwright.Playwright, address: str, place: Path, view: dict) -> Iterator[Page]:
-    """The page in a browser of its own, whose microphone speaks once and whose camera sees red."""
-    sound, camera = microphone_file(place / "said.wav", 60.0, *SAID), red(place / "red.y4m")
-    devices = [f"--use-file-for-fake-audio-capture={sound}%noloop", f"--use-file-for-fake-video-capture={camera}"]
-    browser = driver.chromium.launch(executable_path=find_browser(driver), args=[*FLAGS, *devices])
-    context = browser.new_context(**view, permissions=["microphone", "camera"])
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    page.goto(address)
-    page.wait_for_selector(".omni-welcome")
-    yield page
-    browser.close()
 
 
 def take(page: Page, out: Path, view: str) -> None:
