@@ -51,7 +51,7 @@ def main() -> None:
 
 def take(page: Page, out: Path, view: str) -> None:
     """One picture of each state."""
-    for states in (chat, inside, live, check):
+    for states in (chat, inside, live, check, exam):
         for state in states(page):
             page.wait_for_timeout(400)  # for what moves
             page.screenshot(path=out / f"{state}-{view}.png")
@@ -97,6 +97,12 @@ def check(page: Page) -> Iterator[str]:
     yield "check-empty"
     checked(page, EXAMPLES / "cat.png")
     yield "check-report"
+
+
+def exam(page: Page) -> Iterator[str]:
+    page.get_by_role("tab", name="Exam").click()
+    page.wait_for_selector(".omni-marks li")
+    yield "exam-stored"
 
 
 if __name__ == "__main__":
