@@ -209,15 +209,14 @@ class Actions:
         with self.model.replying(turn.name, lambda: imprint.marked(self.engine.reply(turn.asked, wish))) as batches:
             try:
                 for events in batches:
-                    news = look.take(events)
+                    look.take(events)
                     for event in events:
                         here = replace(here, draft=here.draft.plus(event))
-                    line = status.busy(here.draft, time.monotonic() - began)
-                    if events:
-                        screen = Screen(here, AS_IT_IS, thread_value(here), voice.value(here.draft.speech), status=line)
-                        yield _looked_into(screen, look) if news else screen
-                    else:  # a sign of life: only the seconds move
-                        yield Screen(status=line)
+                    screen = Screen(status=status.busy(here.draft, time.monotonic() - began))
+                    if events:  # else a sign of life: only the seconds move
+                        shown = {"thread": thread_value(here), "player": voice.value(here.draft.speech)}
+                        screen = screen._replace(visit=here, **shown)
+                    yield _looked_into(screen, look)
                 screen = _ended(here, voice)
                 look.end(screen.visit.conversation.messages)
                 yield _looked_into(screen, look)
@@ -284,6 +283,7 @@ def _ended(here: Visit, voice: Voice) -> Screen:
 
 
 def _looked_into(screen: Screen, look: Look) -> Screen:
+    """The inside is in every update: a tab that was never opened takes what is left out of one for its value."""
     return screen._replace(tokens=look.tokens_value(), turn=look.turn_value())
 
 

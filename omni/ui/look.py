@@ -63,18 +63,14 @@ class Look:
         self._media: dict[str, dict[str, float]] = {}
         self._state = "live"
 
-    def take(self, events: Iterable[Event]) -> bool:
-        """More of the reply; whether there is anything new to be shown of its inside."""
-        first = self._began is None
-        if first:
-            self._began = time.monotonic()
-        told = [event for event in events if isinstance(event, (Telemetry, Finished))]
-        for event in told:
+    def take(self, events: Iterable[Event]) -> None:
+        """More of the reply."""
+        self._began = self._began or time.monotonic()
+        for event in events:
             if isinstance(event, Telemetry):
                 self._follow(event)
-            else:
+            elif isinstance(event, Finished):
                 self._usage, self._finished = event.usage, time.monotonic()
-        return first or bool(told)
 
     def end(self, thread: tuple[Message, ...]) -> None:
         """The reply, last in ``thread``, is over and its files stand; it may have been stopped before its end."""

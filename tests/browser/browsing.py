@@ -75,4 +75,4 @@ def visit(
     page.wait_for_selector(".omni-welcome")
     yield page
     context.close()
-    assert not complaints
+    assert not complaints, complaints

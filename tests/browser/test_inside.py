@@ -162,7 +162,9 @@ def test_a_new_chat_forgets_and_a_stop_keeps_what_was_seen(page: Page):
     page.get_by_role("tab", name="Chat").click()
     page.click("#omni-fresh")
     look(page)
-    expect(page.locator(".omni-asked")).to_contain_text("Ask something in the chat")
+    expect(page.locator(".omni-asked")).to_have_text(
+        "Ask something in the chat: here you see what happened inside while it was answered."
+    )
     expect(page.locator(TOKENS)).to_have_count(0)
     expect(page.locator(".omni-turn")).to_contain_text("No reply yet")
 

@@ -1,5 +1,5 @@
-// What every element of the page uses. Runs in front of the element's own script, with `element`, `props`, `watch`
-// and `trigger` from Gradio.
+// What every element of the page uses. Runs in front of the element's own script, with what it was `given`, and with
+// `element`, `props`, `watch` and `trigger` from Gradio.
 const root = element.firstElementChild;
 
 // A node with properties, children and, under `on`, listeners; text is never parsed as markup.

@@ -13,7 +13,7 @@ const shown = () => [own(), ...picked.filter((name) => name !== props.value.name
   .map((one, place) => one && { ...one, place }).filter(Boolean);
 
 const about = ({ name, engine, weights, count, when }) => {
-  const mine = name === props.value.name, title = mine ? props.engine : engine;
+  const mine = name === props.value.name, title = mine ? given.engine : engine;
   return [node("b", { textContent: title, translate: false }),
     node("span", { className: "omni-note" }, ...(mine || name === "shipped" ? [] : [node("span", { textContent: `${weights} `, translate: false })]),
       node("span", { textContent: [mine ? "this engine" : "", name === "shipped" ? weights : "", count ? `${count} questions a part` : "", when].filter(Boolean).join(" · ") }))];

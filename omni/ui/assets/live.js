@@ -4,8 +4,8 @@ const LEAD = 0.06; // seconds between the arrival of the first speech and its so
 const SILENT = 2 ** 32 - 1;
 const RETRIES = [0.3, 1, 2, 4, 8]; // seconds
 const EACH = 1000; // milliseconds between two pictures
-const parts = makeStage(props);
-const kept = { pause: props.pause, push: false, voice: props.voices[0] ?? null, ...JSON.parse(localStorage.getItem("omni-live") ?? "{}") };
+const parts = makeStage(given);
+const kept = { pause: given.pause, push: false, voice: given.voices[0] ?? null, ...JSON.parse(localStorage.getItem("omni-live") ?? "{}") };
 const now = { line: null, name: null, state: "idle", running: false, lost: false, muted: false, held: false, ends: 0, frames: 0, leaving: false };
 const arrived = new Float64Array(1024); // when each of the last frames came from the microphone
 const turns = new Map(); // number: {value, ended, first}
@@ -25,7 +25,7 @@ const keep = (change) => {
 // The line
 
 const connect = () => new Promise((resolve, reject) => {
-  const where = new URL(window.gradio_config.root + props.address, location.href);
+  const where = new URL(window.gradio_config.root + given.address, location.href);
   where.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   const line = Object.assign(new WebSocket(where), { binaryType: "arraybuffer" });
   line.onopen = () => line.send(JSON.stringify({ kind: "hello", name: now.name }));
@@ -123,7 +123,7 @@ const look = async () => {
 const listen = async () => {
   microphone?.close();
   microphone = null;
-  microphone = await openMicrophone({ device: kept.microphone, rate: props.rate, frame: props.frame, hear,
+  microphone = await openMicrophone({ device: kept.microphone, rate: given.rate, frame: given.frame, hear,
     lost: () => { microphone = null; stop("The microphone was taken away; allow it beside the address, or plug it in, and press Start again."); } });
   microphone.mute(now.muted);
   list();
@@ -134,7 +134,7 @@ const watchCamera = async (on) => {
   camera = null;
   say("");
   try {
-    if (on) camera = await openCamera({ device: kept.camera, side: props.side, view: parts.sight,
+    if (on) camera = await openCamera({ device: kept.camera, side: given.side, view: parts.sight,
       lost: () => { camera = null; say("The camera was taken away; the conversation goes on without it."); draw(); } });
   } catch (error) {
     say(error.message);
@@ -246,7 +246,7 @@ const choose = (change) => { keep(change); send("choose", { pause: kept.pause, v
 const setPause = () => { parts.paused.textContent = `${Number(parts.pause.value).toFixed(1)} s`; };
 parts.pause.value = kept.pause;
 parts.push.checked = kept.push;
-if (props.voices.includes(kept.voice)) parts.voices.value = kept.voice;
+if (given.voices.includes(kept.voice)) parts.voices.value = kept.voice;
 setPause();
 parts.pause.oninput = () => { setPause(); choose({ pause: Number(parts.pause.value) }); };
 parts.push.onchange = () => { hold(false); choose({ push: parts.push.checked }); };
@@ -273,5 +273,5 @@ addEventListener("pagehide", () => { now.leaving = true; now.line?.close(1000); 
 // Whoever looks at another tab is not listened to.
 new IntersectionObserver(([seen]) => { if (!seen.isIntersecting && now.running) stop("The conversation ended when you left this tab."); }).observe(root);
 parts.turns.append(EMPTY);
-if (!props.hears) { parts.go.disabled = true; say("This model does not take sound, so it cannot be talked to."); }
+if (!given.hears) { parts.go.disabled = true; say("This model does not take sound, so it cannot be talked to."); }
 draw();

@@ -81,8 +81,8 @@ const drawSuggestions = () => {
       ...(one.takes.length ? one.takes : ["text"]).map(icon), " → ", icon(one.gives)));
   return node("section", { className: "omni-welcome" },
     node("h1", { textContent: "Say it, show it, ask for it." }),
-    node("p", { textContent: props.about }),
-    node("div", { className: "omni-suggestions" }, ...props.suggestions.map(card)));
+    node("p", { textContent: given.about }),
+    node("div", { className: "omni-suggestions" }, ...given.suggestions.map(card)));
 };
 
 const draw = () => {

@@ -229,7 +229,7 @@ const everything = () => {
   const readBy = Object.fromEntries(Object.entries(read).map(([pool, kinds]) =>
     [pool, Object.fromEntries(Object.entries(kinds).map(([kind, text]) => [kind, counted(text, pools[pool])]))]));
   const beside = Object.fromEntries(["turn", "memory", "cost", "card"].map((one) => [one, document.querySelector(`.omni-${one}`)?.told]));
-  return { engine: props.engine, name, state, question: title, pools, tokens, read: readBy, modality_tells: alike, ...beside };
+  return { engine: given.engine, name, state, question: title, pools, tokens, read: readBy, modality_tells: alike, ...beside };
 };
 const save = () => {
   const url = URL.createObjectURL(new Blob([JSON.stringify(everything(), null, 1)], { type: "application/json" }));
@@ -289,7 +289,7 @@ const draw = () => {
   root.dataset.state = state;
   download.hidden = state === "empty" || state === "live";
   grow();
-  const nothing = props.shows ? "" : ` ${props.engine} runs elsewhere and does not show its experts; what a reply takes is shown all the same.`;
+  const nothing = given.shows ? "" : ` ${given.engine} runs elsewhere and does not show its experts; what a reply takes is shown all the same.`;
   heading.textContent = name ? title : `Ask something in the chat: here you see what happened inside while it was answered.${nothing}`;
   const traced = trace.tokens.length > 0 || Object.keys(props.value.read).length > 0;
   for (const part of [legend, maps, readout, strip, note]) part.hidden = !traced;

@@ -62,7 +62,7 @@ const recordVoice = async () => {
   if (!stream) return;
   const time = node("time", { textContent: "0:00" });
   let kept = true;
-  const recording = record(stream, "voice", props.seconds.audio, (seconds) => { time.textContent = clock(seconds); });
+  const recording = record(stream, "voice", given.seconds.audio, (seconds) => { time.textContent = clock(seconds); });
   show(node("span", { className: "omni-dot" }), node("span", { textContent: "Recording" }), time,
     iconButton("close", "Discard recording", () => { kept = false; recording.stop(); }),
     node("button", { type: "button", className: "omni-primary", textContent: "Done", on: { click: recording.stop } }));
@@ -91,7 +91,7 @@ const openCamera = async (facing = "user") => {
   const clip = node("button", { type: "button", textContent: "Record clip", disabled: true,
     on: { click: () => recordClip(stream, clip) } });
   view.onloadeddata = () => { photo.disabled = clip.disabled = false; photo.focus(); };
-  show(view, node("div", {}, props.takes.includes("image") ? photo : null, props.takes.includes("video") ? clip : null,
+  show(view, node("div", {}, given.takes.includes("image") ? photo : null, given.takes.includes("video") ? clip : null,
     iconButton("retry", "Other camera", () => openCamera(facing === "user" ? "environment" : "user")),
     iconButton("close", "Close camera", close)));
   closing = () => stopTracks(stream);
@@ -101,7 +101,7 @@ const recordClip = async (stream, start) => {
   const voice = await navigator.mediaDevices.getUserMedia({ audio: true }).catch(() => null); // silent without one
   const both = new MediaStream([...stream.getTracks(), ...(voice?.getTracks() ?? [])]);
   const end = node("button", { type: "button", className: "omni-primary", textContent: "Stop 0:00" });
-  const recording = record(both, "clip", props.seconds.video, (seconds) => { end.textContent = `Stop ${clock(seconds)}`; });
+  const recording = record(both, "clip", given.seconds.video, (seconds) => { end.textContent = `Stop ${clock(seconds)}`; });
   let kept = true;
   end.addEventListener("click", recording.stop);
   start.replaceWith(end);
@@ -116,9 +116,9 @@ const recordClip = async (stream, start) => {
 };
 
 const toggle = (start) => () => (panel.hidden ? start() : close());
-const takes = (...kinds) => kinds.some((kind) => props.takes.includes(kind));
+const takes = (...kinds) => kinds.some((kind) => given.takes.includes(kind));
 root.append(panel, notice,
-  iconButton("attach", "Attach files", () => { inbox().accept = props.accepts; inbox().click(); }),
+  iconButton("attach", "Attach files", () => { inbox().accept = given.accepts; inbox().click(); }),
   takes("audio") ? iconButton("audio", "Record your voice", toggle(recordVoice)) : "",
   takes("image", "video") ? iconButton("camera", "Photo or clip from the camera", toggle(() => openCamera())) : "");
 

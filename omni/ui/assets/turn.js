@@ -59,6 +59,12 @@ const draw = () => {
   }
   root.replaceChildren(...parts);
 };
-watch("value", draw);
-watchLive("turn", draw);
+let drawn = "";
+const update = () => {  // many updates of the page bring nothing new for this part of it
+  const { at, state, pace } = props.value, news = [at, state, Object.keys(pace).length].join();
+  if (news !== drawn) draw();
+  drawn = news;
+};
+watch("value", update);
+watchLive("turn", update);
 draw();
