@@ -14,7 +14,8 @@ pytestmark = pytest.mark.parametrize("server", ["tiny-omni"], indirect=True)
 
 @pytest.fixture
 def spoken_to(page: Page, samples: Path) -> Page:
-    """The page after a question that was spoken, which is answered aloud."""
+    """The page after a question that was spoken, which is answered aloud, and with this seed at some length."""
+    page.get_by_label("Seed").fill("1", force=True)
     page.set_input_files(FILES, [samples / "tone.wav", samples / "blue.png"])
     page.wait_for_selector(".omni-chip-audio")
     page.wait_for_selector(".omni-chip-image")
