@@ -45,10 +45,25 @@ def said(loaded, steps: int = 12) -> tuple[torch.Tensor, list]:
     tokens = torch.randint(3, 100, (1, 7 + steps), generator=torch.Generator().manual_seed(3))
     cache = roomy_cache(loaded.model.config)
     with torch.inference_mode():
-        loaded.model(tokens[:, :7], past_key_values=cache)
+        loaded.model(tokens[:, :7], cache=cache)
         held.routing.open()
-        made = [loaded.model(token, past_key_values=cache).logits[:, -1] for token in tokens[:, 7:].split(1, 1)]
+        made = [loaded.model(token, cache=cache).logits[:, -1] for token in tokens[:, 7:].split(1, 1)]
     return torch.cat(made), np.concatenate(held.routing.take()).tolist()
+
+
+@pytest.mark.parametrize("name", [name for name in WAYS if name != "primer"])
+def test_a_token_behind_a_prompt_takes_the_short_ways(name, tmp_path):
+    """A version of transformers that names its arguments otherwise would leave them unused without a word."""
+    loaded = load_model(experts_tiny.save(name, tmp_path), four_bit_dense=True)
+    model = getattr(loaded.model, "thinker", loaded.model)
+    cache = roomy_cache(model.config.get_text_config())
+    with torch.inference_mode():
+        model(torch.tensor([[3, 4, 5]]), cache=cache)
+        for module in model.modules():
+            if type(module.forward) in decode.WAYS:
+                module.forward.own = lambda *_, module=module, **__: pytest.fail(f"{type(module)} went its own way")
+        model(torch.tensor([[6]]), cache=cache)
+    loaded.experts.close()
 
 
 @pytest.mark.parametrize("name", ["qwen3_moe", "mixtral", "qwen3_5_moe"])

@@ -129,7 +129,7 @@ def test_a_plan_has_the_bytes_that_loading_takes(name, four_bit_dense, checkpoin
 
 def test_keys_and_values_are_those_of_the_cache(checkpoints):
     model = transformers.Qwen3MoeForCausalLM.from_pretrained(checkpoints["moe"], dtype=torch.bfloat16)
-    held = model(torch.arange(7)[None]).past_key_values
+    held = model(torch.arange(7)[None]).cache
     made = sum(tensor.nbytes for layer in held.layers for tensor in (layer.keys, layer.values))
     assert kv_bytes(model.config, 7) == made
 

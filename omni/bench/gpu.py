@@ -177,7 +177,7 @@ def seconds_of(model: PreTrainedModel, cache: DynamicCache, ids: Sequence[int]) 
         started = time.perf_counter()
         with torch.inference_mode():
             one = torch.tensor([[token]], device=model.device)
-            logit = model(input_ids=one, past_key_values=cache, use_cache=True).logits.max().item()
+            logit = model(input_ids=one, cache=cache, use_cache=True).logits.max().item()
         taken.append(time.perf_counter() - started)
         if not math.isfinite(logit):
             raise RuntimeError("a logit is not a number: the random weights do not suit this arm")

@@ -122,9 +122,7 @@ class Talker:
         self._forward(self.summed + text, positions)
 
     def _forward(self, embedded: Tensor, positions: Tensor) -> None:
-        out = self.talker.model(
-            inputs_embeds=embedded, position_ids=positions, past_key_values=self.cache, use_cache=True
-        )
+        out = self.talker.model(inputs_embeds=embedded, position_ids=positions, cache=self.cache, use_cache=True)
         self.hidden = out.last_hidden_state[:, -1:]
         self.code = self.first_code.choose(self.talker.codec_head(self.hidden)[:, -1])
 
@@ -207,7 +205,7 @@ def predictor_pass(model: Qwen3OmniMoeTalkerCodePredictorModel) -> Callable[[Ten
     def read(embedded: Tensor) -> Tensor:
         turn = next(turns)
         for layer in model.layers:
-            embedded = layer(embedded, past_key_values=cache, use_cache=True, position_embeddings=turn)
+            embedded = layer(embedded, cache=cache, use_cache=True, position_embeddings=turn)
         return model.norm(embedded)
 
     return read

@@ -53,7 +53,7 @@ class Thinker:
         self._forward(positions, input_ids=torch.tensor([[token]], device=device))
 
     def _forward(self, positions: Tensor, **inputs) -> None:
-        out = self.thinker.model(position_ids=positions, past_key_values=self.cache, use_cache=True, **inputs)
+        out = self.thinker.model(position_ids=positions, cache=self.cache, use_cache=True, **inputs)
         self.logits = self.thinker.lm_head(out.last_hidden_state[:, -1])
 
     @contextmanager

@@ -41,7 +41,7 @@ class Vocoder:
         """More frames (n, codebooks) int64 to the samples (N,) float32 that they complete."""
         net = self.code2wav
         embedded = net.code_embedding(codes.T[None] + net.code_offset).mean(1)
-        hidden = net.pre_transformer(inputs_embeds=embedded, past_key_values=self.cache, use_cache=True)
+        hidden = net.pre_transformer(inputs_embeds=embedded, cache=self.cache, use_cache=True)
         wave = hidden.last_hidden_state.permute(0, 2, 1)
         for block in (*(one for blocks in net.upsample for one in blocks), *net.decoder):
             wave = self._through(block, wave)

@@ -46,15 +46,15 @@ class OneTokenAttention:
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
-        past_key_values=None,
+        cache=None,
         **more,
     ) -> tuple[Tensor, None]:
         """(1, 1, hidden) to the same."""
-        plain = attention_mask is None and past_key_values is not None and position_embeddings is not None
+        plain = attention_mask is None and cache is not None and position_embeddings is not None
         if not (plain and _is_one_token(hidden_states)):
             return self.own(
                 hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask,
-                past_key_values=past_key_values, **more,
+                cache=cache, **more,
             )  # fmt: skip
         module, width = self.module, self.module.head_dim
         projections = (module.q_proj, module.k_proj, module.v_proj)
@@ -64,7 +64,7 @@ class OneTokenAttention:
         queries = self._turned(queries, getattr(module, "q_norm", None), cosine, sine)
         keys = self._turned(keys, getattr(module, "k_norm", None), cosine, sine)
         values = values.bfloat16().view(1, -1, 1, width)
-        keys, values = past_key_values.update(keys.view(1, -1, 1, width), values, module.layer_idx)
+        keys, values = cache.update(keys.view(1, -1, 1, width), values, module.layer_idx)
         mixed = self._attended(queries, _by_head(keys), _by_head(values))
         return self.kernel.side_by_side(mixed, [module.o_proj.operand]).bfloat16().view(1, 1, -1), None
 
@@ -99,7 +99,7 @@ class OneTokenAttention:
             cache = DynamicCache()
             for layer in range(module.layer_idx + 1):
                 cache.update(*before, layer)
-            made.append(way(x, position_embeddings=turns, attention_mask=None, past_key_values=cache)[0])
+            made.append(way(x, position_embeddings=turns, attention_mask=None, cache=cache)[0])
         return _near(*made)
 
 
@@ -240,16 +240,16 @@ class OneTokenLayer:
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
-        past_key_values=None,
+        cache=None,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         **more,
     ) -> Tensor:
         """(1, 1, hidden) to the same."""
-        room = self._room(past_key_values)
+        room = self._room(cache)
         plain = attention_mask is None and room is not None and position_embeddings is not None
         if not (plain and _is_one_token(hidden_states)):
             return self.own(
-                hidden_states, attention_mask=attention_mask, past_key_values=past_key_values,
+                hidden_states, attention_mask=attention_mask, cache=cache,
                 position_embeddings=position_embeddings, **more,
             )  # fmt: skip
         layer, x = self._layer(), hidden_states.contiguous()
@@ -306,7 +306,7 @@ class OneTokenLayer:
                 cache = DynamicCache()
                 cache.layers = [RoomyLayer() for _ in range(attention.layer_idx + 1)]
                 cache.update(*before, attention.layer_idx)
-                made.append(way(x, position_embeddings=turns, attention_mask=None, past_key_values=cache))
+                made.append(way(x, position_embeddings=turns, attention_mask=None, cache=cache))
         finally:
             module.mlp, self._described_at = mlp, 0
         return all(isinstance(one, Tensor) for one in made) and _near(*made)

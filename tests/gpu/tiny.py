@@ -80,10 +80,10 @@ def ids(device: torch.device) -> Tensor:
 def logits_of(model: nn.Module, between: Callable[[int], None] = lambda _: None) -> Tensor:
     """A prefill and a step for each further token, (STEPS + 1, vocabulary); ``between`` is called before each step."""
     tokens, cache = ids(model.device), DynamicCache()
-    rows = [model(input_ids=tokens[:, :PROMPT], past_key_values=cache).logits[0, -1]]
+    rows = [model(input_ids=tokens[:, :PROMPT], cache=cache).logits[0, -1]]
     for step, token in enumerate(tokens[:, PROMPT:].split(1, 1)):
         between(step)
-        rows.append(model(input_ids=token, past_key_values=cache).logits[0, -1])
+        rows.append(model(input_ids=token, cache=cache).logits[0, -1])
     return torch.stack(rows)
 
 
@@ -92,4 +92,4 @@ def spoken(omni: nn.Module) -> Tensor:
     talker, cache = omni.talker.model, DynamicCache()
     heard = torch.randn(1, 12, SIZES["hidden_size"], generator=torch.Generator().manual_seed(2))
     parts = heard.to(omni.device, omni.dtype).split([4] + [1] * 8, 1)
-    return torch.cat([talker(inputs_embeds=one, past_key_values=cache).last_hidden_state for one in parts], 1)
+    return torch.cat([talker(inputs_embeds=one, cache=cache).last_hidden_state for one in parts], 1)

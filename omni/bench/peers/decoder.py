@@ -16,7 +16,7 @@ def decoder(model: nn.Module, cache: DynamicCache | None = None) -> Callable[[in
 
     @torch.inference_mode()
     def step(token: int) -> float:
-        logits = model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True).logits
+        logits = model(input_ids=torch.tensor([[token]]), cache=cache, use_cache=True).logits
         return logits.max().item()
 
     return step
