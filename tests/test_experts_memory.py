@@ -62,3 +62,16 @@ def test_what_is_freed_goes_back():
     memory.give_back_what_is_free()
     assert before - _resident_kb("[heap]") > 100_000
     assert len(kept) == 20
+
+
+def test_large_blocks_lie_apart_for_as_long_as_it_is_asked():
+    def growth() -> int:
+        before = _resident_kb("[heap]")
+        kept = [b"x" * (8 << 20) for _ in range(40)]
+        grown = _resident_kb("[heap]") - before
+        del kept
+        return grown
+
+    with memory.large_blocks_apart():
+        assert growth() < 8_000
+    assert growth() > 100_000

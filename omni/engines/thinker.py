@@ -16,7 +16,7 @@ from transformers import Qwen3OmniMoeForConditionalGeneration
 from omni.engines.sampling import Chooser
 from omni.engines.talker import Prompt
 from omni.experts.context import roomy_cache
-from omni.experts.memory import give_back_what_is_free
+from omni.experts.memory import large_blocks_apart
 
 
 class Thinker:
@@ -36,7 +36,7 @@ class Thinker:
         positions, delta = self.thinker.get_rope_index(ids, attention_mask=torch.ones_like(ids), **grids)
         self.delta = int(delta.item())
         media = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-        with self._kept(for_talker and bool(media)) as kept, self._tidied():
+        with self._kept(for_talker and bool(media)) as kept, large_blocks_apart():
             self._forward(positions, input_ids=ids, use_audio_in_video=sound_in_clips, **media)
         return Prompt(ids, kept[0] if kept else None, grids)
 
@@ -69,18 +69,6 @@ class Thinker:
             yield kept
         finally:
             hook.remove()
-
-    @contextmanager
-    def _tidied(self) -> Iterator[None]:
-        """What an encoder leaves behind goes back before the layers work, and what they leave before words come."""
-        towers = (self.thinker.model.visual, self.thinker.model.audio_tower)
-        hooks = [tower.register_forward_hook(lambda *_: give_back_what_is_free()) for tower in towers]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            give_back_what_is_free()
 
     def _grids(self, inputs: Mapping[str, Tensor], sound_in_clips: bool) -> dict[str, Tensor | bool | None]:
         heard = inputs.get("feature_attention_mask")
