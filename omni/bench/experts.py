@@ -46,11 +46,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Figure:
-    """A row: its unit, its goal, and how its value follows from the results of one round."""
+    """A row: its unit, its goal, how its value follows from the results of one round, and which way is better."""
 
     unit: str
     goal: float | None
     value: Callable[[Results, Shape], float]
+    better: str = "higher"
 
 
 def step(result: dict) -> float:
@@ -75,6 +76,12 @@ def bound(arm: str) -> Callable[[Results, Shape], float]:
     )
 
 
+def load_peak_extra(results: Results, shape: Shape) -> float:
+    """Anonymous megabytes that loading takes at its peak, beside the largest tensor of one expert."""
+    tensor = 2 * shape.hidden * shape.inner * BF16_BYTES / 2**20
+    return results["load"]["most_mb"] - results["load"]["before_mb"] - tensor
+
+
 FIGURES = {
     "vs_accelerate": Figure("x", 20, faster("accelerate")),
     "vs_bnb_memory": Figure("x", 3.5, lambda all, _: all["bnb_stock"]["experts_bytes"] / all["ours"]["experts_bytes"]),
@@ -84,6 +91,10 @@ FIGURES = {
     "vs_llamacpp_resident": Figure("x", 0.8, fastest("llamacpp", "llamacpp_mapped")),
     "vs_llamacpp_quarter": Figure("x", 1.5, faster("llamacpp_quarter", "ours_quarter")),
     "bandwidth_bound": Figure("%", 30, bound("ours")),
+    "conversion_speed": Figure(
+        "%", 50, lambda all, _: 100 * all["convert"]["converted_gb_s"] / all["convert"]["quantised_gb_s"]
+    ),
+    "load_peak_extra_mb": Figure("MB", 64, load_peak_extra, "lower"),
     "vs_belady_drawn": Figure(
         "%", None, lambda all, _: 100 * all["ours_quarter"]["hit_rate"] / all["ours_quarter"]["belady_hit_rate"]
     ),
@@ -126,6 +137,7 @@ class Bench:
         mapped = {**same, **steps, **gguf, "repack": False}  # only so can memory be smaller than the file
         mine, theirs = {**same, **steps, **checkpoint, **slab}, ("gguf",)
         files = ("checkpoint", "slab")
+        fresh = {"shape": asdict(shape), "threads": self.threads, **checkpoint}
         layer = shape.experts_bytes(BF16_BYTES) // shape.layers
         resident = shape.dense_bytes() + max(shape.experts_bytes(), 2 * layer) + ALLOWANCE["transformers"]
         quarter = shape.experts_bytes() // 4
@@ -133,6 +145,7 @@ class Bench:
         their_limit = shape.dense_bytes(Q4_0_BYTES) + quarter + ALLOWANCE["llamacpp"]
         return [
             Arm("bandwidth", "bandwidth", {"threads": self.threads}),
+            *(Arm(name, name, {**fresh, "path": self.file(name)}, ("checkpoint",)) for name in ("convert", "load")),
             Arm("ours", "ours", mine, files),
             Arm("llamacpp", "llamacpp", {**same, **steps, **gguf}, theirs),
             Arm("llamacpp_mapped", "llamacpp", mapped, theirs),
@@ -184,7 +197,7 @@ def rounds(bench: Bench, arms: list[Arm], count: int) -> list[Results]:
 def _line(answer: dict) -> str:
     """An answer for the terminal."""
     if "seconds_per_token" not in answer:
-        return f"{answer['gb_s']} GB/s, load {answer['load']}"
+        return ", ".join(f"{name} {value:.2f}" for name, value in answer.items())
     taken = answer["seconds_per_token"]
     text = f"{1000 * statistics.median(taken):9.2f} ms a token, best {1000 * min(taken):9.2f}, anonymous"
     text += f" {answer['anon_mb']:7.0f} MB, load {answer['load']}"
@@ -197,7 +210,9 @@ def figures(kept: list[Results], shape: Shape, command: str) -> list[Row]:
     for name, figure in FIGURES.items():
         with contextlib.suppress(KeyError):
             value = round(statistics.median(figure.value(results, shape) for results in kept), 2)
-            rows.append(Row(name, value, figure.unit, figure.goal, "higher", len(kept), None, None, machine(), command))
+            rows.append(
+                Row(name, value, figure.unit, figure.goal, figure.better, len(kept), None, None, machine(), command)
+            )
     return rows
 
 

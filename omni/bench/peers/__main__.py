@@ -26,6 +26,8 @@ ARMS = {  # name, and the module and function behind it, imported only when it i
     "llamacpp": "omni.bench.peers.llamacpp:run",
     "write_slab": "omni.bench.peers.ours:write",
     "ours": "omni.bench.peers.ours:run",
+    "convert": "omni.bench.peers.loading:convert",
+    "load": "omni.bench.peers.loading:load",
 }
 
 
