@@ -1,8 +1,9 @@
 """``make bench-real``: Qwen3-Omni-30B-A3B at its true size, random weights, on this machine's CPU.
 
-Writes a checkpoint and a slab (25 GB; 40 GB of disk are asked for), then answers with a quarter, half and all of the
-experts in memory, each in a process of its own, and deletes the files. Random weights say nothing, so the prompt is
-made of token numbers; the engine is the one of the page. Rows in ``omni/bench/results/qwen3_omni.json``.
+Writes a checkpoint and a slab (25 GB; 40 GB of disk are asked for), then answers with a quarter and half of the experts
+in memory and with as many as there is memory for, each in a process of its own, and deletes the files. Random weights
+say nothing, so the prompt is made of token numbers; the engine is the one of the page. Rows in
+``omni/bench/results/qwen3_omni.json``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
 from omni.bench import true_size
@@ -36,7 +38,7 @@ from omni.engines.qwen3_omni_reading import Reading
 from omni.events import Event, Progress, SpeechChunk, TextDelta
 from omni.experts import loading
 from omni.experts.linear import FourBitLinear
-from omni.experts.plan import find_config, plan_with, take_inventory
+from omni.experts.plan import find_config, plan_for
 from omni.figures import ROOT, Row, machine, write_rows
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ RESULTS = Path(__file__).parent / "results" / "qwen3_omni.json"
 MODEL = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
 COMMAND = "make bench-real"
 DISK_BYTES = 40 * 10**9
-SHARES = (0.25, 0.5, 1.0)  # of all experts, in memory; what does not fit is left out
+SHARES = (0.25, 0.5)  # of all experts, in memory; and as many as fit
+SPARE_BYTES = 10**9  # left to everything else on the machine
 PROMPT, WORDS, FRAMES = 40, 24, 40  # tokens read, tokens written, codec frames of 80 ms
 SOUND = 60  # seconds heard in the turn that fills the planned context
 PATCHES = 24  # on a side of the picture seen in that turn
@@ -114,12 +117,17 @@ class Peak:
             time.sleep(0.05)
 
 
+def largest_share(config, memory: int) -> float:
+    """How many of the experts ``memory`` bytes have room for beside the rest, in whole hundredths."""
+    plan = plan_for(config, 10**15, "cpu", CONTEXT, True)
+    return min(1.0, max(0, 100 * (memory - plan.fixed_bytes) // plan.most_bytes) / 100)
+
+
 def answered(folder: Path, share: float) -> dict:
     """What one process measures with that share of the experts in memory."""
     peak, config = Peak(), config_of(folder)
-    inventory = take_inventory(config, "cpu")
-    fixed = plan_with(inventory, 10**15, CONTEXT, True).fixed_bytes
-    budget = int(share * sum(held.most_bytes for held in inventory.pools))
+    plan = plan_for(config, 10**15, "cpu", CONTEXT, True)
+    budget = int(share * plan.most_bytes)
     started = time.perf_counter()
     loaded = loading.load_model(folder, budget, "cpu", four_bit_dense=True)
     load_seconds = time.perf_counter() - started
@@ -139,7 +147,7 @@ def answered(folder: Path, share: float) -> dict:
     return {
         "load_s": load_seconds, "first_text_s": words[0], "step_s": statistics.median(gaps[len(gaps) // 3 :]),
         "active_bytes": _active_bytes(loaded), "talker_s": statistics.median(frames[len(frames) // 3 :]),
-        **first_speech, "peak_mb": peak.megabytes, "planned_mb": (fixed + budget) / 2**20,
+        **first_speech, "peak_mb": peak.megabytes, "planned_mb": (plan.fixed_bytes + budget) / 2**20,
         "anon_mb": memory()["anon_mb"], "heard_s": heard[0],
         **{f"{name}_hits": rate for name, rate in hits.items()}, "load": os.getloadavg()[0],
     }  # fmt: skip
@@ -225,7 +233,7 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m omni.bench.qwen3_omni", description=__doc__.splitlines()[0])
     parser.add_argument("--arm", nargs=2, metavar=("FOLDER", "SHARE"), help="measure one share, and print it")
     parser.add_argument("--config", default=MODEL, help="another configuration: a folder with a config.json")
-    parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
+    parser.add_argument("--shares", type=float, nargs="+", help="of the experts; else a quarter, half, and what fits")
     parser.add_argument("--folder", type=Path, help="where the large files go for the time being")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args(words)
@@ -243,7 +251,8 @@ def main(words: list[str] | None = None) -> None:
         log.info("written in %.0f s; load %s", time.perf_counter() - started, os.getloadavg())
         gb_s = bandwidth.measure()["gb_s"]
         log.info("memory reads %.1f GB/s", gb_s)
-        results = {share: one for share in arguments.shares if (one := _measured(folder, share))}
+        shares = arguments.shares or (*SHARES, largest_share(config, psutil.virtual_memory().available - SPARE_BYTES))
+        results = {share: one for share in shares if (one := _measured(folder, share))}
     if results:
         rows = rows_of(results, gb_s)
         for row in rows:

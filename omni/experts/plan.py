@@ -187,6 +187,7 @@ def take_inventory(config: PreTrainedConfig, device: str = "cuda") -> Inventory:
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     dense: dict[str, tuple[int, int]] = {}
     towers: set[str] = set()
+    fused = device == "cuda" or type(kernel) is not Unpacked  # one token, all that a head reads, stays in 4 bits
     unpacked, seen = 0, set()
     for name, module in model.named_modules():
         if name in experts or not (whole := _bytes_of(module, seen)):
@@ -195,7 +196,7 @@ def take_inventory(config: PreTrainedConfig, device: str = "cuda") -> Inventory:
         towers |= {row} & set(TOWERS)
         if type(module) is nn.Linear and f"{name}.weight" not in tied and worth_packing(name, module, kernel):
             packed = _packed_bytes(module, kernel)
-            if device != "cuda" or not name.endswith("head"):  # on a card a head, which reads one token, is fused
+            if not (fused and name.endswith("head")):
                 unpacked = max(unpacked, module.weight.numel() * DTYPE.itemsize)
         before = dense.get(row, (0, 0))
         dense[row] = before[0] + whole, before[1] + packed
