@@ -15,7 +15,7 @@ from omni.conversation import Conversation
 from omni.engine import Engine, Wish
 from omni.errors import OmniError
 from omni.events import Event, TextDelta
-from omni.examiner import Figure, Prospect, Report, Standing
+from omni.examiner import Difference, Figure, Prospect, Report, Standing
 from omni.ui.exam import ADDRESS, House
 from omni.ui.examining import Examining
 from omni.ui.pacing import OneAtATime
@@ -59,6 +59,9 @@ class Asking:
     def reports(self) -> list[Report]:
         return [Report("mine", "fake", "one", 2, "2026-11-24", True, (FIGURE,))]
 
+    def differences(self, name: str) -> list[Difference]:
+        return [Difference("other", "sums", 5.0, -1.0, 9.0, 20)] if name == "mine" else []
+
     def sit(self, engine: Engine, anew: bool) -> Iterator[Standing]:
         try:
             yield Standing(0, "sums")
@@ -85,6 +88,9 @@ def test_an_exam_tells_how_far_it_is_and_ends_with_its_figures(tmp_path: Path):
     assert values[0]["left"] is None and values[-1]["left"] == 0
     (state, figures) = told[-1]
     assert (state["state"], state["sentence"]) == ("ready", "")
+    assert figures["differences"] == [
+        {"other": "other", "figure": "sums", "value": 5.0, "low": -1.0, "high": 9.0, "n": 20}
+    ]
     assert figures["reports"][0]["figures"][0]["value"] == 50.0 and figures["skipped"] == {"caption": "takes no image"}
 
 

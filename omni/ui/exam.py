@@ -25,7 +25,7 @@ from omni.ui.pacing import OneAtATime
 ADDRESS = "/omni-exam/{name}"
 ALONE = "sandbox; default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"  # the report's rights
 UNKNOWN: dict[str, Any] = {"state": "unknown", "sentence": ""}
-NOTHING: dict[str, Any] = {"name": "", "skipped": {}, "reports": []}
+NOTHING: dict[str, Any] = {"name": "", "skipped": {}, "reports": [], "differences": []}
 AS_IT_IS = gr.skip()
 Shown = tuple[Any, Any]  # the values of assets/exam.js and assets/figures.js
 
@@ -109,7 +109,10 @@ class House:
         if prospect.lacks:
             return {"state": "lacking", "sentence": prospect.lacks}, self._figures("", {})
         told = {"answered": prospect.answered, "questions": prospect.questions}
-        return {"state": "ready", "sentence": sentence, **told}, self._figures(prospect.name, prospect.skipped)
+        differences = [asdict(one) for one in self.examiner.differences(prospect.name)]
+        figures = self._figures(prospect.name, prospect.skipped) | {"differences": differences}
+        return {"state": "ready", "sentence": sentence, **told}, figures
 
     def _figures(self, name: str, skipped: dict[str, str]) -> dict[str, Any]:
-        return {"name": name, "skipped": skipped, "reports": [asdict(one) for one in self.examiner.reports()]}
+        """Without differences, which take long to draw and wait for the end of an exam."""
+        return NOTHING | {"name": name, "skipped": skipped, "reports": [asdict(one) for one in self.examiner.reports()]}

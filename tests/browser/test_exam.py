@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE, playwright, visit
@@ -88,6 +91,31 @@ def test_figures_stand_side_by_side(page: Page, server, view: dict, scheme: str)
     assert page.evaluate(SIDEWAYS) == 0
     found = Axe().run(page, context={"include": [["#omni-examination"]]}).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("view", VIEWS, indirect=True)
+def test_the_same_questions_are_compared_pair_by_pair(page: Page, server, view: dict):
+    look(page)
+    start(page)
+    over(page, WHOLE)
+    exams = server.root / "exams"
+    (own,) = (one for one in exams.iterdir() if one.name.startswith("fake-") and "-until-" not in one.name)
+    answers = [json.loads(line) for path in own.glob("*.jsonl") for line in path.read_text().splitlines()]
+    for path in own.glob("*.jsonl"):  # one question a part is too few: each stands for six
+        path.write_text("".join(json.dumps(one | {"index": n}) + "\n" for one in answers for n in range(6)))
+        answers = []
+    other = shutil.copytree(own, exams / "other-weights", dirs_exist_ok=True)
+    about = json.loads((other / "sitting.json").read_text())
+    (other / "sitting.json").write_text(json.dumps(about | {"engine": "other"}))
+    page.get_by_role("tab", name="Chat").click()
+    look(page)
+    page.locator("[data-pick=other-weights]").click()
+    paired = page.locator(".omni-paired").first
+    expect(paired).to_have_text(
+        "this engine differs by 0 points · 95% interval 0 to 0 · 6 questions in common · may be chance"
+    )
+    assert page.evaluate(SIDEWAYS) == 0
+    shutil.rmtree(other)
 
 
 def test_the_report_opens_with_its_pictures_and_is_downloaded(page: Page):
