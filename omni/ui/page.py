@@ -83,7 +83,7 @@ def build_page(
                 build_check(keys)
             if examiner is not None:
                 with tab("Exam") as chosen:
-                    routes.append(build_exam(examiner, engine, actions.model, chosen, LIGHT))
+                    routes.append(build_exam(examiner, engine, actions.model, settings, chosen, LIGHT))
         build_api(actions, listed=not settings.mcp)  # what is listed is a tool, and a tool cannot stream
         if settings.mcp:
             build_tools(actions)

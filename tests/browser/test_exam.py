@@ -58,6 +58,16 @@ def test_an_exam_can_be_stopped_and_goes_on_while_visitors_are_answered(page: Pa
     expect(page.locator(OWN)).to_contain_text("this engine")
 
 
+def test_who_may_not_start_one_is_told_who_could(browser, server):
+    headers = {"x-forwarded-for": "10.0.0.7"}  # somebody elsewhere, as a proxy tells
+    for other in visit(browser, server.address, VIEWS[1], extra_http_headers=headers):
+        look(other)
+        expect(other.locator(EXAM)).to_contain_text("may let you start an exam, with --exam-start everyone")
+        expect(other.locator(f"{EXAM} button")).to_have_count(0)
+        other.locator(".omni-title > button").click()
+        expect(other.locator(".omni-lineup")).to_contain_text("with --engine-picker everyone", timeout=FIRST)
+
+
 def test_the_exam_of_a_page_that_was_closed_ends(browser, server, page: Page):
     for other in visit(browser, server.address, VIEWS[0]):
         look(other)
