@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from omni.restarting import Restart, as_switched, fall_back
 from omni.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Serve the page until the process is ended."""
-    settings = read_settings()
+    settings = as_switched(read_settings())
     prepare(settings)
 
     from omni.errors import OmniError  # the settings are checked before the slow imports
@@ -32,16 +33,21 @@ def main() -> None:
     from omni.ui.page import build_page
     from omni.ui.waiting import WaitingPage
 
+    restart = Restart(settings)
     try:
         with WaitingPage(settings.host, settings.port) as waiting:
             engine, routes = open_house(settings, waiting.tell)
-            page = build_page(engine, settings, QuickExam(settings))
-    except OmniError as error:
-        sys.exit(str(error))
+            page = build_page(engine, settings, QuickExam(settings), restart)
+    except Exception as error:
+        fall_back(error)
+        if isinstance(error, OmniError):
+            sys.exit(str(error))
+        raise
     try:
         page.launch(routes)
     finally:
         forget(settings)
+        restart.carry_out()
 
 
 def open_house(settings: Settings, report: Callable[[Progress], None]) -> tuple[Engine, list[BaseRoute]]:

@@ -44,6 +44,21 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How much higher a figure of one exam stands than that of another, over the ``n`` questions that both answered.
+
+    With the 95% interval of the paired difference, in the figure's unit, where percent are points.
+    """
+
+    other: str  # by the name of its report
+    figure: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
 class Prospect:
     """What an exam of an engine would be: its name, how many questions it has and how many are answered already."""
 
@@ -72,6 +87,10 @@ class Examiner(Protocol):
 
     def reports(self) -> list[Report]:
         """All that is stored, the newest last."""
+        ...
+
+    def differences(self, name: str) -> list[Difference]:
+        """Between the exam that is stored as ``name`` and those of other engines or weights, in the same questions."""
         ...
 
     def sit(self, engine: Engine, anew: bool) -> Iterator[Standing]:

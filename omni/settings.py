@@ -63,6 +63,16 @@ class Settings:
         "and nobody where the page is shared or listens on other addresses",
         among=("auto", "everyone", "nobody"),
     )
+    engine_picker: str = setting(
+        "auto",
+        "who may start another engine from the page, for all visitors; auto as with --memory-slider",
+        among=("auto", "everyone", "nobody"),
+    )
+    exam_start: str = setting(
+        "auto",
+        "who may start an exam in the page, whose questions take turns with all visitors; auto as with --memory-slider",
+        among=("auto", "everyone", "nobody"),
+    )
     queue_size: int = setting(16, "how many requests may wait for the model", least=1, most=1000)
     live_minutes: int = setting(10, "how long a live conversation may last, in minutes", least=1, most=240)
     max_upload_mb: int = setting(50, "largest file that a visitor may upload, in megabytes", least=1, most=2000)

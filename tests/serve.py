@@ -20,9 +20,10 @@ def main(engine: str, port: str, root: str) -> None:
     prepare(settings)
 
     from omni.exams.quick import QuickExam
+    from omni.restarting import Restart
     from omni.ui.page import build_page
 
-    build_page(opened(settings), settings, QuickExam(settings, count=1)).launch()
+    build_page(opened(settings), settings, QuickExam(settings, count=1), Restart(settings)).launch()
 
 
 def opened(settings: Settings) -> Engine:

@@ -75,6 +75,44 @@ def test_only_the_latest_earlier_exams_stay(exam: QuickExam, monkeypatch: pytest
     assert len(folders) == 3 and [("-until-" in name) for name in folders] == [False, True, True]
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> QuickExam:
+    """The exam of an engine that has every sum wrong, beside one of another engine that has all right."""
+    exams = {name: QuickExam(Settings(engine=name, root=tmp_path), quick.FEWEST) for name in ("wrong", "right")}
+    for exam in exams.values():
+        list(exam.sit(Writer(), anew=False))
+    (answers,) = (tmp_path / "exams" / name_of(exams["right"])).glob("*.jsonl")
+    answers.write_text(answers.read_text().replace('"sums": [0.0, 1.0]', '"sums": [1.0, 1.0]'))
+    return exams["wrong"]
+
+
+def name_of(exam: QuickExam) -> str:
+    return exam.prospect(Writer()).name
+
+
+def test_two_engines_asked_the_same_are_compared_question_by_question(two: QuickExam):
+    (found,) = two.differences(name_of(two))
+    assert found.figure == "sums" and found.other.startswith("right-")
+    assert (found.value, found.low, found.high, found.n) == (-100, -100, -100, quick.FEWEST)
+
+
+def test_a_change_of_the_answers_is_seen(two: QuickExam, tmp_path: Path):
+    assert two.differences(name_of(two))
+    for answers in (tmp_path / "exams" / name_of(two)).glob("*.jsonl"):
+        answers.write_text(answers.read_text().replace('"sums": [0.0, 1.0]', '"sums": [1.0, 1.0]'))
+    assert [one.value for one in two.differences(name_of(two))] == [0]
+
+
+def test_too_few_questions_and_earlier_exams_of_the_same_engine_are_not_compared(two: QuickExam, tmp_path: Path):
+    list(two.sit(Writer(), anew=True))
+    assert len(two.differences(name_of(two))) == 1  # the earlier one stands there too
+    folder = tmp_path / "exams" / name_of(two)
+    (answers,) = folder.glob("*.jsonl")
+    answers.write_text("\n".join(answers.read_text().splitlines()[: quick.FEWEST - 1]) + "\n")
+    assert two.differences(name_of(two)) == []
+    assert two.differences("never-sat") == []
+
+
 def test_the_shipped_report_comes_first(exam: QuickExam):
     (shipped,) = exam.reports()
     assert shipped.name == SHIPPED and len(shipped.figures) > 20 and not shipped.page

@@ -176,6 +176,17 @@ def test_a_conversation_to_take_along_is_signed_and_says_what_is_made(tmp_path: 
     assert page.count("Made by AI") == 1 and "Here &lt;b&gt;" in page and "a square" in page
 
 
+def test_what_a_visitor_thought_of_a_reply_goes_along_in_the_page_and_in_the_description(tmp_path: Path, keys: Keys):
+    replies = {"Lovely.": True, "Dull.": False, "Well.": None}
+    messages = [turn for said, liked in replies.items() for turn in (
+        Message("user", (Text("say"),)), Message("assistant", (Text(said),), liked))]  # fmt: skip
+    path, _ = export(Conversation(tmp_path, tuple(messages)), "Fake", keys)
+    page = contents(path)[1]
+    good, bad, unrated = page.split("<b>Fake</b>")[1:]
+    assert "Good reply" in good and "Bad reply" in bad and " reply" not in unrated
+    assert [one.liked for one in media.open_bundle(path, tmp_path / "again").messages[1::2]] == list(replies.values())
+
+
 def test_a_conversation_without_a_key_is_still_there(tmp_path: Path, keys: Keys):
     path, notice = export(thread(tmp_path), "Fake", replace(keys, signing=None, trouble=UNREADABLE))
     assert notice == UNREADABLE and "please" in contents(path)[1]

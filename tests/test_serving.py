@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from fake_engine import FakeEngine
 from loopback import serving, until
+from media_files import pdf_bytes
 from PIL import Image
 from starlette.applications import Starlette
 
@@ -155,6 +156,31 @@ def test_files_in_a_message_reach_the_model(client, samples):
     assert told.startswith("a picture of 20 40 220 and a sound of 523 Hz and a clip of 96x64, 2.0 s")
 
 
+def attach(name: str, content: bytes, kind: str = "application/pdf") -> list[dict]:
+    data = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return [{"type": "file", "file": {"filename": name, "file_data": data}}, {"type": "text", "text": "what is it?"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "told"),
+    [
+        ("x.pdf", pdf_bytes("a red square"), "application/pdf", "a document ending in square and a picture of "),
+        ("no name that tells", pdf_bytes("a red square"), "", "a document ending in square and a picture of "),
+        ("../../notes.md", "fünf Äpfel".encode(), "text/markdown", "a document ending in Äpfel"),
+        ("😀" * 300 + ".txt", b"five apples", "text/plain", "a document ending in apples"),
+    ],
+)
+def test_a_document_reaches_the_model_as_words_and_pages(client, name, content, kind, told):
+    reply = client.chat.completions.create(model="Fake", messages=user(attach(name, content, kind)))
+    assert reply.choices[0].message.content.startswith(told)
+
+
+def test_a_file_may_be_a_picture_too(client, samples):
+    content = attach("x.png", (samples / "blue.png").read_bytes(), "image/png")
+    reply = client.chat.completions.create(model="Fake", messages=user(content))
+    assert reply.choices[0].message.content.startswith("a picture of 20 40 220")
+
+
 def test_earlier_turns_are_taken_with_their_pictures(http, samples):
     picture = {"type": "image_url", "image_url": {"url": inline(samples / "blue.png", "image/png")}, "caption": "blue"}
     messages = [
@@ -183,6 +209,11 @@ def test_earlier_turns_are_taken_with_their_pictures(http, samples):
         ),
         ({"messages": user([{"type": "image_url", "image_url": {"url": "data:;base64,%%"}}])}, "no valid base64"),
         ({"messages": user([{"type": "smell"}])}, "smell"),
+        ({"messages": user([{"type": "file"}])}, "without its file"),
+        ({"messages": user([{"type": "file", "file": {"file_id": "file-1"}}])}, "No file is kept here"),
+        ({"messages": user([{"type": "file", "file": {"file_data": "https://a.example/x.pdf"}}])}, "No address"),
+        ({"messages": user([{"type": "file", "file": {"filename": "x.txt", "file_data": "AAEC"}}])}, "no text"),
+        ({"messages": user([{"type": "file", "file": {"filename": "x.exe", "file_data": "aGVsbG8="}}])}, "kinds"),
         ({"messages": user([{"type": "text", "text": "."}] + [{"type": "image_url"}] * 9)}, "8 files"),
         ({"messages": user("hi"), "modalities": ["smell"]}, "Supported modalities: text, audio, image, video"),
         ({"messages": user("hi"), "n": 2}, "n"),

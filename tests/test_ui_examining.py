@@ -15,7 +15,7 @@ from omni.conversation import Conversation
 from omni.engine import Engine, Wish
 from omni.errors import OmniError
 from omni.events import Event, TextDelta
-from omni.examiner import Figure, Prospect, Report, Standing
+from omni.examiner import Difference, Figure, Prospect, Report, Standing
 from omni.ui.exam import ADDRESS, House
 from omni.ui.examining import Examining
 from omni.ui.pacing import OneAtATime
@@ -59,6 +59,9 @@ class Asking:
     def reports(self) -> list[Report]:
         return [Report("mine", "fake", "one", 2, "2026-11-24", True, (FIGURE,))]
 
+    def differences(self, name: str) -> list[Difference]:
+        return [Difference("other", "sums", 5.0, -1.0, 9.0, 20)] if name == "mine" else []
+
     def sit(self, engine: Engine, anew: bool) -> Iterator[Standing]:
         try:
             yield Standing(0, "sums")
@@ -79,12 +82,15 @@ def house(examiner: Asking, engine: Engine) -> House:
 
 
 def test_an_exam_tells_how_far_it_is_and_ends_with_its_figures(tmp_path: Path):
-    told = list(house(Asking(tmp_path), Short()).sit("me", anew=True))
+    told = list(house(Asking(tmp_path), Short()).sit("me", anew=True, may=True))
     values = [value for value, _ in told if value["state"] == "running" and value["part"]]
     assert [(one["answered"], one["questions"]) for one in values] == [(0, 2), (1, 2), (2, 2)]
     assert values[0]["left"] is None and values[-1]["left"] == 0
     (state, figures) = told[-1]
     assert (state["state"], state["sentence"]) == ("ready", "")
+    assert figures["differences"] == [
+        {"other": "other", "figure": "sums", "value": 5.0, "low": -1.0, "high": 9.0, "n": 20}
+    ]
     assert figures["reports"][0]["figures"][0]["value"] == 50.0 and figures["skipped"] == {"caption": "takes no image"}
 
 
@@ -103,7 +109,7 @@ def test_an_exam_is_ended_in_the_middle_of_a_question(tmp_path: Path):
 
 def test_a_page_that_is_closed_ends_its_exam(tmp_path: Path):
     engine, examiner = Endless(), Asking(tmp_path)
-    updates = house(examiner, engine).sit("me", anew=False)
+    updates = house(examiner, engine).sit("me", anew=False, may=True)
     next(updates)
     assert engine.begun.wait(5)
     updates.close()
@@ -112,13 +118,20 @@ def test_a_page_that_is_closed_ends_its_exam(tmp_path: Path):
 
 def test_there_is_one_exam_at_a_time(tmp_path: Path):
     home = house(Asking(tmp_path), Endless())
-    first = home.sit("me", anew=False)
+    first = home.sit("me", anew=False, may=True)
     next(first)
-    (refused,) = home.sit("you", anew=False)
+    (refused,) = home.sit("you", anew=False, may=True)
     assert refused[0]["state"] == "ready" and "Another exam" in refused[0]["sentence"]
-    assert "Another exam" in home.look("you")[0]["sentence"]
-    assert all("__type__" in one for one in home.look("me"))  # it shows itself
+    assert "Another exam" in home.look("you", True)[0]["sentence"]
+    assert all("__type__" in one for one in home.look("me", True))  # it shows itself
     first.close()
+
+
+def test_who_may_not_starts_none_and_sees_the_figures(tmp_path: Path):
+    home = house(Asking(tmp_path), Endless())
+    for value, figures in (home.look("me", may=False), *home.sit("me", anew=True, may=False)):
+        assert (value["state"], value["may"]) == ("ready", False) and figures["reports"]
+    assert home.examining.visitor is None and not home.engine.begun.is_set()
 
 
 def test_a_visitor_goes_before_the_next_question(tmp_path: Path):
@@ -151,14 +164,14 @@ def test_a_visitor_goes_before_the_next_question(tmp_path: Path):
 )
 def test_a_failure_is_a_sentence_and_the_house_is_free_again(tmp_path: Path, fault: Exception, sentence: str):
     home = house(Asking(tmp_path, fault=fault), Short())
-    *_, (last, _) = home.sit("me", anew=False)
+    *_, (last, _) = home.sit("me", anew=False, may=True)
     assert last["state"] == "ready" and last["sentence"] and sentence in last["sentence"]
     assert home.examining.visitor is None
 
 
 def test_what_the_host_lacks_stands_where_the_button_would(tmp_path: Path):
     home = house(Asking(tmp_path, lacks="Please install espeak-ng."), Short())
-    for value, figures in (home.look("me"), *home.sit("me", anew=False)):
+    for value, figures in (home.look("me", True), *home.sit("me", anew=False, may=True)):
         assert value == {"state": "lacking", "sentence": "Please install espeak-ng."}
         assert figures["reports"]  # stored ones can be looked at all the same
 

@@ -1,4 +1,4 @@
-"""Who may change the experts' memory, and what the page is told of an engine's inside."""
+"""The experts' memory changed by who may, and what the page is told of an engine's inside."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import base64
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
+from visitors import request
 
 from omni.engine import Card, Component, Memory, PoolMemory
 from omni.errors import OmniError
 from omni.settings import Settings
-from omni.ui.inside import HOW, card_value, changed, is_loopback, may_change, memory_value
-
-
-def request(client: str | None = "127.0.0.1", **headers: str) -> SimpleNamespace:
-    """What Gradio tells of a visitor."""
-    return SimpleNamespace(client=client and SimpleNamespace(host=client), headers=headers)
+from omni.ui.inside import HOW, card_value, changed, memory_value
 
 
 class Glass:
@@ -39,35 +34,6 @@ class Glass:
             raise OmniError("That is too little.")
         self.budget = budget
         return self.memory()
-
-
-@pytest.mark.parametrize(
-    ("settings", "visitor", "may"),
-    [
-        (Settings(), request(), True),
-        (Settings(host="localhost"), request("::1"), True),
-        (Settings(host="0.0.0.0"), request(), False),
-        (Settings(host="192.168.1.5"), request(), False),
-        (Settings(share=True), request(), False),
-        (Settings(), request("10.0.0.7"), False),
-        (Settings(), request(**{"x-forwarded-for": "10.0.0.7"}), False),
-        (Settings(), request(**{"forwarded": "for=10.0.0.7"}), False),
-        (Settings(), request(None), False),
-        (Settings(), None, False),
-        (Settings(memory_slider="nobody"), request(), False),
-        (Settings(memory_slider="everyone", host="0.0.0.0", share=True), request("10.0.0.7"), True),
-    ],
-)
-def test_memory_is_for_this_machines_browsers_unless_the_host_says_otherwise(settings, visitor, may):
-    assert may_change(settings, visitor) is may
-
-
-@pytest.mark.parametrize(
-    ("host", "own"), [("127.0.0.1", True), ("127.3.2.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False),
-                      ("example.org", False), ("", False)],
-)  # fmt: skip
-def test_loopback_addresses_are_known(host, own):
-    assert is_loopback(host) is own
 
 
 def test_who_may_not_changes_nothing_and_is_told_how_it_could_be():

@@ -63,6 +63,7 @@ class Difference:
     value: float
     low: float
     high: float
+    n: int  # questions
 
     @property
     def certain(self) -> bool:
@@ -75,7 +76,7 @@ def difference(statistic: Statistic, one: np.ndarray, other: np.ndarray) -> Diff
     if one.shape != other.shape:
         raise ValueError(f"the exams asked different questions: {one.shape} and {other.shape}")
     drawn = [statistic(one[rows]) - statistic(other[rows]) for rows in _draws(len(one))]
-    return Difference(statistic(one) - statistic(other), *_ends(drawn))
+    return Difference(statistic(one) - statistic(other), *_ends(drawn), len(one))
 
 
 def _draws(count: int) -> np.ndarray:

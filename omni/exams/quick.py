@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from omni.engine import Engine, bare
-from omni.examiner import Figure, Prospect, Report, Standing
+from omni.examiner import Difference, Figure, Prospect, Report, Standing
 from omni.exams import about as abouts
 from omni.exams import rows
 from omni.exams.about import About
@@ -22,6 +23,7 @@ from omni.figures import EXAM, ROOT, read_rows
 from omni.settings import Settings
 
 COUNT = 10  # questions a part
+FEWEST = 5  # questions in common; an interval drawn from fewer says nothing
 EARLIER = 5  # exams of an engine that stay when it is examined anew
 PAGE = "report.html"
 SHIPPED = "shipped"
@@ -60,6 +62,13 @@ class QuickExam:
         files = sorted((self.settings.root / "exams").glob(f"*/{rows.FILE}"), key=lambda path: path.stat().st_mtime)
         kept = (_report(path) for path in files)
         return [one for one in (shipped, *kept) if one is not None and one.figures]
+
+    def differences(self, name: str) -> list[Difference]:
+        """See omni.examiner.Examiner."""
+        own = self.settings.root / "exams" / name
+        folders = (path.parent for path in own.parent.glob(f"*/{rows.FILE}"))
+        pairs = [(own, other, _stamps(own, other)) for other in folders if _differ(own, other)]
+        return [one for pair in pairs for one in _differences(*pair)]
 
     def sit(self, engine: Engine, anew: bool) -> Iterator[Standing]:
         """See omni.examiner.Examiner."""
@@ -137,14 +146,55 @@ def _answered(folder: Path) -> dict[str, int]:
 
 def _report(path: Path) -> Report | None:
     """The report that stands beside the rows at ``path``; None where somebody spoiled the folder."""
+    about = _about_of(path.parent)
+    if about is None:
+        return None
     try:
-        about = About(**json.loads((path.parent / abouts.FILE).read_text()))
         figures = _figures(path)
     except (OSError, ValueError, TypeError, KeyError):
         return None
     when = f"{datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d %H:%M}"
     return Report(path.parent.name, about.engine, about.weights, about.count, when,
                   (path.parent / PAGE).exists(), figures)  # fmt: skip
+
+
+def _about_of(folder: Path) -> About | None:
+    """Whose exam a folder holds; None where somebody spoiled it."""
+    try:
+        return About(**json.loads((folder / abouts.FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _differ(own: Path, other: Path) -> bool:
+    """Whether two folders hold the exams of two engines, or of two weights of one."""
+    one, two = _about_of(own), _about_of(other)
+    return one is not None and two is not None and (one.engine, one.weights) != (two.engine, two.weights)
+
+
+def _stamps(*folders: Path) -> tuple[int, ...]:
+    """Change whenever an answer is written."""
+    return tuple(path.stat().st_mtime_ns for folder in folders for path in sorted(folder.glob("*.jsonl")))
+
+
+@lru_cache(maxsize=64)  # a thousand draws a row
+def _differences(own: Path, other: Path, _: tuple[int, ...]) -> tuple[Difference, ...]:
+    """Of every row in which both answered FEWEST questions; the last argument tells a pair from what it was before."""
+    from omni.exams.exam import compare
+    from omni.exams.parts import PART_OF
+    from omni.exams.sitting import Sitting
+
+    one, two = Sitting.of(own), Sitting.of(other)
+    found = {row: compare(one, two, row) for row in PART_OF}
+    return tuple(
+        Difference(other.name, row, *(round(end, _digits(row)) for end in (diff.value, diff.low, diff.high)), diff.n)
+        for row, diff in found.items()
+        if diff is not None and diff.n >= FEWEST
+    )
+
+
+def _digits(row: str) -> int:
+    return rows.UNITS.get(row, ("%", 1))[1]
 
 
 def _figures(path: Path) -> tuple[Figure, ...]:

@@ -322,6 +322,11 @@ def plan_with(
     return replace(plan, pools=tuple(pools))
 
 
+def blank_plan(inventory: Inventory, four_bit_dense: bool = False) -> Plan:
+    """What a model needs at a context of 8,192 tokens, before there is a memory to deal."""
+    return _empty(inventory, 0, CONTEXT, four_bit_dense)
+
+
 def _empty(inventory: Inventory, memory: int, tokens: int, four_bit_dense: bool) -> Plan:
     """The plan before any memory is dealt to experts."""
     parts = tuple(_parts(inventory, tokens, four_bit_dense))

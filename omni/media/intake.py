@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 SUFFIX = {"image": ".png", "audio": ".wav", "video": ".mp4"}
 
+LONGEST_NAME = 60  # characters of a name, which may take four bytes each where 255 are allowed
 NOT_ARRIVED = "The file did not arrive; please upload it again."
 
 INVISIBLE = {"Cc", "Cf", "Cs"}  # control, format (among them direction marks), lone surrogates
@@ -62,12 +63,13 @@ def take_bytes(content: bytes, folder: Path, limits: Limits = LIMITS) -> Image |
 
 
 @contextmanager
-def laid_down(content: bytes) -> Iterator[Path]:
-    """The bytes as a file like an upload, for as long as the context lasts."""
-    with tempfile.NamedTemporaryFile(prefix="omni-") as file:
-        file.write(content)
-        file.flush()
-        yield Path(file.name)
+def laid_down(content: bytes, name: str = "upload") -> Iterator[Path]:
+    """The bytes as a file like an upload, for as long as the context lasts; of ``name`` what a file may be called."""
+    plain = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in name).strip(" .")
+    with tempfile.TemporaryDirectory(prefix="omni-") as folder:
+        path = Path(folder, plain[-LONGEST_NAME:] or "upload")
+        path.write_bytes(content)
+        yield path
 
 
 def take_text(text: str, limits: Limits = LIMITS) -> Text:

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 PAGE = "conversation.html"
 LABEL = "Made by AI"
+RATED = {True: "Good reply", False: "Bad reply"}  # as the buttons of the thread are called
 HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>A conversation with {engine}</title>
@@ -54,13 +55,15 @@ def export(
 
 
 def page_of(conversation: Conversation, engine: str) -> str:
-    """The thread as HTML; every reply says that a model made it."""
+    """The thread as HTML; every reply says that a model made it, and what the visitor thought of it."""
     turns = "\n".join(_turn(message, engine) for message in conversation.messages)
     return HEAD.format(engine=html.escape(engine)) + turns + "\n</html>\n"
 
 
 def _turn(message: Message, engine: str) -> str:
     who = "<b>You</b>" if message.role == "user" else f"<b>{html.escape(engine)}</b> <small>{LABEL}</small>"
+    if message.liked is not None:
+        who += f" <small>· {RATED[message.liked]}</small>"
     return f"<section>{who}\n" + "\n".join(map(_part, message.parts)) + "\n</section>"
 
 

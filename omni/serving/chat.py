@@ -55,8 +55,7 @@ async def _answer(
     kind: str,
     folder: tempfile.TemporaryDirectory,
 ) -> Response:
-    able, place = engine.capabilities, Path(folder.name)
-    reading = anyio.to_thread.run_sync(conversation_of, asked.messages, able, place, engine.keys)
+    reading = anyio.to_thread.run_sync(conversation_of, asked.messages, engine, Path(folder.name), engine.keys)
     conversation = await unless_gone(request, reading)
     events, imprint = events_of(lambda: engine.reply(conversation, wish)), engine.imprint(conversation)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": engine.name}

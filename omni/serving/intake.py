@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from omni import media
+from omni.attaching import attached
 from omni.conversation import Audio, Conversation, Image, Message, Part, Video
-from omni.engine import Capabilities
+from omni.engine import Capabilities, Engine
 from omni.errors import Refused
 from omni.provenance.keys import Keys
 from omni.provenance.uploads import keep_credentials
@@ -21,7 +22,7 @@ TEXTS = replace(media.LIMITS, prompt_characters=100_000)  # a program writes its
 KINDS = {Image: "image", Audio: "audio", Video: "video"}
 
 
-def conversation_of(messages: list[ChatMessage], able: Capabilities, folder: Path, keys: Keys) -> Conversation:
+def conversation_of(messages: list[ChatMessage], engine: Engine, folder: Path, keys: Keys) -> Conversation:
     """The thread of a request, its files decoded into ``folder``, with a word on who signed them.
 
     Raises Refused with a sentence; takes a while.
@@ -31,10 +32,10 @@ def conversation_of(messages: list[ChatMessage], able: Capabilities, folder: Pat
     files = [part for message in messages if isinstance(message.content, list) for part in message.content]
     if sum(part.type != "text" for part in files) > MOST_IN_ALL:
         raise Refused(f"A conversation can carry {MOST_IN_ALL} files; please send fewer.")
-    return Conversation(folder, tuple(message_of(message, able, folder, keys) for message in messages))
+    return Conversation(folder, tuple(message_of(message, engine, folder, keys) for message in messages))
 
 
-def message_of(message: ChatMessage, able: Capabilities, folder: Path, keys: Keys) -> Message:
+def message_of(message: ChatMessage, engine: Engine, folder: Path, keys: Keys) -> Message:
     """One turn. Raises Refused for a role or a file that is not taken, or for a user who says nothing."""
     if message.role not in ("user", "assistant"):
         raise Refused(
@@ -48,7 +49,18 @@ def message_of(message: ChatMessage, able: Capabilities, folder: Path, keys: Key
         pieces = [piece for piece in pieces if piece.type != "text" or (piece.text or "").strip()]
     elif not pieces:
         raise Refused("The message is empty; please write something or add a file.")
-    return Message(message.role, tuple(part_of(piece, able, folder, keys) for piece in pieces))
+    parts = (part for piece in pieces for part in parts_of(piece, engine, folder, keys))
+    return Message(message.role, tuple(parts))
+
+
+def parts_of(piece: ContentPart, engine: Engine, folder: Path, keys: Keys) -> tuple[Part, ...]:
+    """A piece of a message as the model gets it: one part, or a document's words and pages. Raises Refused."""
+    if piece.type != "file" or piece.file is None:
+        return (part_of(piece, engine.capabilities, folder, keys),)
+    if piece.file.file_data is None:
+        raise Refused("No file is kept here under a name; please send the file itself, as file_data.")
+    with media.laid_down(inline(piece.file.file_data), piece.file.filename) as upload:
+        return attached(upload, folder, engine, keys)[0]
 
 
 def part_of(piece: ContentPart, able: Capabilities, folder: Path, keys: Keys) -> Part:

@@ -29,6 +29,13 @@ class Sound(BaseModel):
     format: str = "wav"
 
 
+class Attached(BaseModel):
+    """A document, or any other file; without a name it has to be a PDF, a picture, a sound or a clip."""
+
+    file_data: str | None = None  # a ``data:`` address, or bare base64
+    filename: str = "document"
+
+
 class ContentPart(BaseModel):
     """One piece of a message: words, or a file that the request itself carries."""
 
@@ -38,6 +45,7 @@ class ContentPart(BaseModel):
     video_url: Address | None = None
     audio_url: Address | None = None
     input_audio: Sound | None = None
+    file: Attached | None = None
     caption: str = ""  # ours, of the pictures and clips of an earlier reply
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from omni import media
+from omni.attaching import attached
 from omni.conversation import Message, Part, things
 from omni.engine import Engine
 from omni.errors import OmniError, Refused
@@ -25,7 +26,6 @@ from omni.provenance.imprint import Imprint
 from omni.provenance.keys import Keys
 from omni.provenance.uploads import discard
 from omni.ui import status, visit
-from omni.ui.attaching import attached
 from omni.ui.composer import tray_value, wish_of
 from omni.ui.draft import Draft
 from omni.ui.look import NO_TURN, NOTHING, Look

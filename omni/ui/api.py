@@ -12,11 +12,11 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from omni import media
+from omni.attaching import attached
 from omni.conversation import Conversation, Message, Text
 from omni.errors import OmniError, Refused
 from omni.provenance.imprint import Imprint
 from omni.ui.actions import MOST_ATTACHED, Actions, sentence_of
-from omni.ui.attaching import attached
 from omni.ui.chat import MODEL
 from omni.ui.composer import OUTPUTS, wish_of
 from omni.ui.draft import Draft

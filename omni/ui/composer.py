@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from omni.attaching import KINDS, PLURALS
 from omni.conversation import Image, Part, Text, things
 from omni.engine import Capabilities, Wish
 from omni.media import LIMITS, SUFFIXES
-from omni.ui.attaching import KINDS, PLURALS
 from omni.ui.element import element
 
 AS_ASKED = "as asked"

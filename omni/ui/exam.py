@@ -17,31 +17,39 @@ from starlette.routing import Route
 from omni.engine import Engine
 from omni.errors import OmniError
 from omni.examiner import Examiner
+from omni.settings import Settings
 from omni.ui.actions import sentence_of
 from omni.ui.element import element
 from omni.ui.examining import TAKEN, Examining
 from omni.ui.pacing import OneAtATime
+from omni.ui.permission import is_allowed
 
 ADDRESS = "/omni-exam/{name}"
 ALONE = "sandbox; default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"  # the report's rights
+HOW = "Whoever runs this server may let you start an exam, with --exam-start everyone."
 UNKNOWN: dict[str, Any] = {"state": "unknown", "sentence": ""}
-NOTHING: dict[str, Any] = {"name": "", "skipped": {}, "reports": []}
+NOTHING: dict[str, Any] = {"name": "", "skipped": {}, "reports": [], "differences": []}
 AS_IT_IS = gr.skip()
 Shown = tuple[Any, Any]  # the values of assets/exam.js and assets/figures.js
 
 
-def build_exam(examiner: Examiner, engine: Engine, model: OneAtATime, tab: gr.Tab, light: dict[str, Any]) -> Route:
+def build_exam(
+    examiner: Examiner, engine: Engine, model: OneAtATime, settings: Settings, tab: gr.Tab, light: dict[str, Any]
+) -> Route:
     """Lay the tab out where it is called; the address of the reports, to be served beside the page."""
     house = House(examiner, engine, model)
     with gr.Column(elem_classes="omni-scroller"), gr.Column(elem_classes="omni-sheet", elem_id="omni-examination"):
-        exam = element("exam", UNKNOWN, engine=engine.name)
+        exam = element("exam", UNKNOWN, how=HOW)
         figures = element("figures", NOTHING, engine=engine.name)
 
+    def may_start(request: gr.Request) -> bool:
+        return is_allowed(settings.exam_start, settings, request)
+
     def look(request: gr.Request) -> Shown:
-        return house.look(request.session_hash)
+        return house.look(request.session_hash, may_start(request))
 
     def sit(event: gr.EventData, request: gr.Request) -> Iterator[Shown]:
-        yield from house.sit(request.session_hash, bool(event.anew))
+        yield from house.sit(request.session_hash, bool(event.anew), may_start(request))
 
     def halt(request: gr.Request) -> None:
         house.examining.end(request.session_hash)
@@ -59,14 +67,17 @@ class House:
         self.examiner, self.engine = examiner, engine
         self.examining = Examining(engine, model, examiner)
 
-    def look(self, visitor: str) -> Shown:
-        """The tab as it stands; an exam of the visitor's own shows itself."""
+    def look(self, visitor: str, may: bool) -> Shown:
+        """The tab as it stands, for one who ``may`` start an exam or not; one of the visitor's own shows itself."""
         if self.examining.visitor == visitor:
             return AS_IT_IS, AS_IT_IS
-        return self._standing(TAKEN if self.examining.visitor else "")
+        return self._standing(TAKEN if self.examining.visitor else "", may)
 
-    def sit(self, visitor: str, anew: bool) -> Iterator[Shown]:
-        """The tab while an exam is sat, and at its end."""
+    def sit(self, visitor: str, anew: bool, may: bool) -> Iterator[Shown]:
+        """The tab while an exam is sat, and at its end; as it stands for a visitor who may not start one."""
+        if not may:
+            yield self.look(visitor, may)
+            return
         failed = ""
         try:
             prospect = self.examiner.prospect(self.engine)
@@ -91,7 +102,7 @@ class House:
                 )
         except Exception as error:
             failed = sentence_of(error)
-        yield self._standing(failed)
+        yield self._standing(failed, may=True)
 
     async def report(self, request: Request) -> Response:
         """The page of a stored report, which may do nothing but show itself: a model's words stand in it."""
@@ -100,7 +111,7 @@ class House:
             return PlainTextResponse("There is no such report.", 404)
         return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": ALONE})
 
-    def _standing(self, sentence: str) -> Shown:
+    def _standing(self, sentence: str, may: bool) -> Shown:
         """The tab while no exam of the visitor is sat, with a sentence about what went wrong."""
         try:
             prospect = self.examiner.prospect(self.engine)
@@ -108,8 +119,11 @@ class House:
             return {"state": "lacking", "sentence": sentence_of(error)}, self._figures("", {})
         if prospect.lacks:
             return {"state": "lacking", "sentence": prospect.lacks}, self._figures("", {})
-        told = {"answered": prospect.answered, "questions": prospect.questions}
-        return {"state": "ready", "sentence": sentence, **told}, self._figures(prospect.name, prospect.skipped)
+        told = {"answered": prospect.answered, "questions": prospect.questions, "may": may}
+        differences = [asdict(one) for one in self.examiner.differences(prospect.name)]
+        figures = self._figures(prospect.name, prospect.skipped) | {"differences": differences}
+        return {"state": "ready", "sentence": sentence, **told}, figures
 
     def _figures(self, name: str, skipped: dict[str, str]) -> dict[str, Any]:
-        return {"name": name, "skipped": skipped, "reports": [asdict(one) for one in self.examiner.reports()]}
+        """Without differences, which take long to draw and wait for the end of an exam."""
+        return NOTHING | {"name": name, "skipped": skipped, "reports": [asdict(one) for one in self.examiner.reports()]}

@@ -7,7 +7,6 @@ memory belongs to all visitors of a server, so that by default only browsers of 
 from __future__ import annotations
 
 import base64
-import ipaddress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,8 +18,8 @@ from omni.errors import OmniError
 from omni.settings import Settings
 from omni.ui.element import element
 from omni.ui.look import NO_TURN, NOTHING
+from omni.ui.permission import is_allowed
 
-FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")  # somebody else's browser, through a proxy on this machine
 HOW = "Whoever runs this server may allow it with --memory-slider everyone."
 
 
@@ -54,7 +53,7 @@ def build_inside(engine: Engine, settings: Settings, parts: InsideTab, tab: gr.T
         element("card", card_value(inside, engine))
 
     def look(request: gr.Request) -> dict[str, Any]:
-        return memory_value(inside, may_change(settings, request))
+        return memory_value(inside, is_allowed(settings.memory_slider, settings, request))
 
     def change(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         return changed(inside, settings, request, int(event.bytes))
@@ -66,32 +65,13 @@ def build_inside(engine: Engine, settings: Settings, parts: InsideTab, tab: gr.T
 
 def changed(inside: Inside | None, settings: Settings, request: gr.Request, budget: int) -> dict[str, Any]:
     """Let the experts take ``budget`` bytes, where this visitor may say so; a refusal is told in the value."""
-    may = may_change(settings, request)
+    may = is_allowed(settings.memory_slider, settings, request)
     if inside is None or not may:
         return memory_value(inside, may)
     try:
         return memory_value(inside, may, inside.set_experts_memory(budget))
     except OmniError as error:
         return {**memory_value(inside, may), "failed": str(error)}
-
-
-def may_change(settings: Settings, request: gr.Request | None) -> bool:
-    """Whether the experts' memory, which all visitors share, may be changed by this one."""
-    if settings.memory_slider != "auto" or request is None:
-        return settings.memory_slider == "everyone"
-    if settings.share or any(name in request.headers for name in FORWARDED):
-        return False
-    return is_loopback(settings.host) and request.client is not None and is_loopback(request.client.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own, which nobody else reaches."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def memory_value(inside: Inside | None, may: bool = False, memory: Memory | None = None) -> dict[str, Any]:

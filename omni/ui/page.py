@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.tunneling import CURRENT_TUNNELS
 from starlette.routing import BaseRoute
 
 from omni.engine import Engine
 from omni.errors import OmniError
 from omni.examiner import Examiner
+from omni.lineup import Lineup
 from omni.provenance.keys import FOLDER, open_keys
 from omni.settings import Settings
 from omni.ui import words
@@ -19,6 +21,7 @@ from omni.ui.api import build_api
 from omni.ui.chat import LIGHT, build_chat
 from omni.ui.check import build_check
 from omni.ui.element import ASSETS
+from omni.ui.engines import build_title
 from omni.ui.exam import build_exam
 from omni.ui.inside import build_inside, make_inside
 from omni.ui.live import build_live
@@ -40,11 +43,20 @@ class Page:
 
     def launch(self, routes: Sequence[BaseRoute] = ()) -> None:
         """Serve until the process is ended, with more ``routes`` beside the page."""
-        self.blocks.launch(**launch_options(self.settings), app_kwargs={"routes": [*self.routes, *routes]})
+        try:
+            self.blocks.launch(**launch_options(self.settings), app_kwargs={"routes": [*self.routes, *routes]})
+        finally:
+            for tunnel in CURRENT_TUNNELS:  # processes, which would outlive a program that starts again in its place
+                tunnel.kill()
 
 
-def build_page(engine: Engine, settings: Settings, examiner: Examiner | None = None) -> Page:
-    """Lay out every tab on one engine; that of the exam where there is an examiner."""
+def build_page(
+    engine: Engine, settings: Settings, examiner: Examiner | None = None, lineup: Lineup | None = None
+) -> Page:
+    """Lay out every tab on one engine; that of the exam where there is an examiner.
+
+    With a line-up the other engines are told of, and may be started in its place.
+    """
     root = (settings.root / "conversations").resolve()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -57,7 +69,7 @@ def build_page(engine: Engine, settings: Settings, examiner: Examiner | None = N
         title="Omni Playground", fill_width=True, analytics_enabled=False, delete_cache=UPLOADS_LAST
     ) as blocks:
         with gr.Row(elem_id="omni-header"):
-            gr.HTML(f"<b>Omni Playground</b><span>{engine.name}</span>", elem_id="omni-title", apply_default_css=False)
+            build_title(engine, settings, lineup, LIGHT)
             fresh = gr.Button("New chat", size="sm", elem_id="omni-fresh", min_width=0)
         inside = make_inside(engine)
         with gr.Tabs(elem_id="omni-tabs", overflow_behavior="wrap"):
@@ -71,7 +83,7 @@ def build_page(engine: Engine, settings: Settings, examiner: Examiner | None = N
                 build_check(keys)
             if examiner is not None:
                 with tab("Exam") as chosen:
-                    routes.append(build_exam(examiner, engine, actions.model, chosen, LIGHT))
+                    routes.append(build_exam(examiner, engine, actions.model, settings, chosen, LIGHT))
         build_api(actions, listed=not settings.mcp)  # what is listed is a tool, and a tool cannot stream
         if settings.mcp:
             build_tools(actions)
@@ -107,4 +119,4 @@ def launch_options(settings: Settings) -> dict[str, Any]:
 
 def styles() -> str:
     """The style sheets of the page, its own first."""
-    return "".join((ASSETS / f"{name}.css").read_text() for name in ("page", "live", "inside", "exam"))
+    return "".join((ASSETS / f"{name}.css").read_text() for name in ("page", "title", "live", "inside", "exam"))

@@ -61,7 +61,7 @@ def red(path: Path) -> Path:
 
 
 def visit(
-    browser: playwright.Browser, address: str, view: dict, locale: str = "en-US", **options: str
+    browser: playwright.Browser, address: str, view: dict, locale: str = "en-US", **options
 ) -> Iterator[playwright.Page]:
     """The page in a context of its own; ``options`` are more of playwright's for it."""
     allowed = ["microphone", "camera", "clipboard-write"]

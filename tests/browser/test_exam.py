@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE, playwright, visit
@@ -55,6 +58,16 @@ def test_an_exam_can_be_stopped_and_goes_on_while_visitors_are_answered(page: Pa
     expect(page.locator(OWN)).to_contain_text("this engine")
 
 
+def test_who_may_not_start_one_is_told_who_could(browser, server):
+    headers = {"x-forwarded-for": "10.0.0.7"}  # somebody elsewhere, as a proxy tells
+    for other in visit(browser, server.address, VIEWS[1], extra_http_headers=headers):
+        look(other)
+        expect(other.locator(EXAM)).to_contain_text("may let you start an exam, with --exam-start everyone")
+        expect(other.locator(f"{EXAM} button")).to_have_count(0)
+        other.locator(".omni-title > button").click()
+        expect(other.locator(".omni-lineup")).to_contain_text("with --engine-picker everyone", timeout=FIRST)
+
+
 def test_the_exam_of_a_page_that_was_closed_ends(browser, server, page: Page):
     for other in visit(browser, server.address, VIEWS[0]):
         look(other)
@@ -88,6 +101,31 @@ def test_figures_stand_side_by_side(page: Page, server, view: dict, scheme: str)
     assert page.evaluate(SIDEWAYS) == 0
     found = Axe().run(page, context={"include": [["#omni-examination"]]}).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("view", VIEWS, indirect=True)
+def test_the_same_questions_are_compared_pair_by_pair(page: Page, server, view: dict):
+    look(page)
+    start(page)
+    over(page, WHOLE)
+    exams = server.root / "exams"
+    (own,) = (one for one in exams.iterdir() if one.name.startswith("fake-") and "-until-" not in one.name)
+    answers = [json.loads(line) for path in own.glob("*.jsonl") for line in path.read_text().splitlines()]
+    for path in own.glob("*.jsonl"):  # one question a part is too few: each stands for six
+        path.write_text("".join(json.dumps(one | {"index": n}) + "\n" for one in answers for n in range(6)))
+        answers = []
+    other = shutil.copytree(own, exams / "other-weights", dirs_exist_ok=True)
+    about = json.loads((other / "sitting.json").read_text())
+    (other / "sitting.json").write_text(json.dumps(about | {"engine": "other"}))
+    page.get_by_role("tab", name="Chat").click()
+    look(page)
+    page.locator("[data-pick=other-weights]").click()
+    paired = page.locator(".omni-paired").first
+    expect(paired).to_have_text(
+        "this engine differs by 0 points · 95% interval 0 to 0 · 6 questions in common · may be chance"
+    )
+    assert page.evaluate(SIDEWAYS) == 0
+    shutil.rmtree(other)
 
 
 def test_the_report_opens_with_its_pictures_and_is_downloaded(page: Page):

@@ -20,17 +20,22 @@ def more(page: Page) -> None:
 def test_a_conversation_is_saved_and_opened_again(page: Page, tmp_path: Path):
     ask(page, "everything")
     done(page)
+    page.locator(REPLY).get_by_role("button", name="Good reply").click()
+    expect(page.locator(REPLY).get_by_role("button", name="Good reply")).to_have_attribute("aria-pressed", "true")
     more(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save conversation").click()
     file = tmp_path / "conversation.zip"
     download.value.save_as(file)
-    assert {"conversation.html", "conversation.json"} < set(zipfile.ZipFile(file).namelist())
+    with zipfile.ZipFile(file) as saved:
+        assert {"conversation.html", "conversation.json"} < set(saved.namelist())
+        assert "Good reply" in saved.read("conversation.html").decode()
     page.click("#omni-fresh")
     expect(page.locator("article")).to_have_count(0)
     page.locator("#omni-keep input[type=file]").set_input_files(file)
     expect(page.locator("article")).to_have_count(2)
     expect(page.locator(REPLY)).to_contain_text("You said: everything.")
+    expect(page.locator(REPLY).get_by_role("button", name="Good reply")).to_have_attribute("aria-pressed", "true")
     expect(page.locator(f"{REPLY} img")).to_have_count(1)
     assert page.locator(f"{REPLY} img").evaluate("(one) => one.decode().then(() => one.naturalWidth)") > 0
     ask(page, "and more")

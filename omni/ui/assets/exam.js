@@ -1,5 +1,5 @@
 // An exam of the engine: how far it is, and the button that starts or stops it. Value: {state: unknown | lacking | ready |
-// running, sentence, answered, questions, part, left (seconds or null)}. Props: engine. Triggers: sit, halt.
+// running, sentence, answered, questions, may, part, left (seconds or null)}. Props: how (one may who may not). Triggers: sit, halt.
 let asked = "";  // what was pressed and is not answered yet
 
 const remaining = (seconds) => (seconds == null ? "" : seconds < 60 ? "less than a minute left" : `about ${Math.round(seconds / 60)} min left`);
@@ -8,11 +8,12 @@ const button = (label, press, className = "omni-primary") =>
   node("button", { type: "button", className, textContent: label, disabled: Boolean(asked), on: { click: press } });
 const press = (what, detail) => () => { asked = what; draw(); trigger(what, detail); };
 
-const ready = ({ answered, questions }) => {
+const ready = ({ answered, questions, may }) => {
   const whole = answered >= questions, begun = answered > 0;
   const label = asked ? "Starting" : whole ? "Start anew" : begun ? "Go on" : "Start";
   const said = whole ? "All questions are answered." : begun ? `${answered} of ${questions} questions are answered.` : `${questions} questions, asked between the messages of visitors.`;
-  return [node("div", { className: "omni-exam-line" }, button(label, press("sit", { anew: whole })), node("p", { className: "omni-note", textContent: said }))];
+  return [node("div", { className: "omni-exam-line" }, may ? button(label, press("sit", { anew: whole })) : null, node("p", { className: "omni-note", textContent: said })),
+    ...(may ? [] : [node("p", { className: "omni-note", textContent: given.how })])];
 };
 
 const running = ({ answered, questions, part, left }) => {

@@ -1,6 +1,6 @@
 // Figures of exams side by side: the engine's own first, then the stored reports that are picked. Value: {name, skipped:
 // {figure: why}, reports: [{name, engine, weights, count, when, page, figures: [{name, what, value, unit, goal, better,
-// missed, n, chance, low, high}]}]}. Props: engine.
+// missed, n, chance, low, high}]}], differences: [{other, figure, value, low, high, n}]}. Props: engine.
 const MOST = 3;  // that are picked
 let picked = ["shipped"];
 
@@ -48,17 +48,30 @@ const bar = (one, full) => {
   return track;
 };
 
+const mark = (one, place, full) => node("div", { className: "omni-mark", data: { place } }, bar(one, full),
+  node("b", { data: { goal: one.goal == null ? "none" : one.missed ? "missed" : "met" }, title: one.goal == null ? "" : one.missed ? "Goal missed" : "Goal met" },
+    node("span", { textContent: number(one.value) }), BRIEF.includes(one.unit) ? node("small", { textContent: one.unit }) : null),
+  node("small", { className: "omni-note" }, node("span", { textContent: one.low == null ? "" : `${number(one.low)}–${number(one.high)}` }), node("span", { textContent: `n ${one.n}` })));
+
+// How much higher the engine's own exam stands than another, question by question.
+const signed = (value) => (value > 0 ? `+${number(value)}` : number(value).replace("-", "−"));
+const paired = (report, figure, unit) => {
+  const one = props.value.differences.find(({ other, figure: of }) => other === report.name && of === figure);
+  if (!one) return null;
+  const certain = one.low > 0 || one.high < 0;
+  const said = [`this engine differs by ${signed(one.value)} ${unit === "%" ? "points" : unit}`, `95% interval ${signed(one.low)} to ${signed(one.high)}`,
+    `${one.n} questions in common`, certain ? "" : "may be chance"];
+  return node("p", { className: "omni-paired", data: { certain }, textContent: said.filter(Boolean).join(" · ") });
+};
+
 const row = (name, all) => {
   const measured = all.map(({ figures }) => figures.find((one) => one.name === name));
   const first = measured.find(Boolean), numbers = measured.filter(Boolean).flatMap(({ value, high, goal, chance }) => [value, high, goal, chance]).filter((one) => one != null);
   const full = ["%", "points"].includes(first.unit) && first.better === "higher" ? 100 : Math.max(1e-9, ...numbers);
-  const lines = measured.map((one, index) => one && node("div", { className: "omni-mark", data: { place: all[index].place } }, bar(one, full),
-    node("b", { data: { goal: one.goal == null ? "none" : one.missed ? "missed" : "met" }, title: one.goal == null ? "" : one.missed ? "Goal missed" : "Goal met" },
-      node("span", { textContent: number(one.value) }), BRIEF.includes(one.unit) ? node("small", { textContent: one.unit }) : null),
-    node("small", { className: "omni-note" }, node("span", { textContent: one.low == null ? "" : `${number(one.low)}–${number(one.high)}` }), node("span", { textContent: `n ${one.n}` }))));
+  const lines = measured.flatMap((one, index) => one ? [mark(one, all[index].place, full), paired(all[index], name, one.unit)] : []);
   const terms = [BRIEF.includes(first.unit) ? "" : first.unit, first.goal == null ? "" : `goal ${first.better === "higher" ? "≥" : "≤"} ${number(first.goal)}`, first.chance == null ? "" : `chance ${number(first.chance)}`];
   return node("li", {}, node("div", {}, node("code", { textContent: name }), node("p", { className: "omni-note", textContent: first.what }),
-    node("p", { className: "omni-terms", textContent: terms.filter(Boolean).join(" · ") })), node("div", {}, ...lines));
+    node("p", { className: "omni-terms", textContent: terms.filter(Boolean).join(" · ") })), node("div", {}, ...lines.filter(Boolean)));
 };
 
 const leftOut = () => {

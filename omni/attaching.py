@@ -1,4 +1,4 @@
-"""What a visitor or a program attaches, as parts that the engine takes; the same for the page and its API."""
+"""What a visitor or a program attaches, as parts that the engine takes; the same for the page and both of its APIs."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ import pytest
 from fake_engine import FakeEngine
 from media_files import pdf_bytes, photo, picture_file
 
+from omni.attaching import attached, bounds
 from omni.conversation import Text
 from omni.errors import Refused
 from omni.provenance.keys import Keys
-from omni.ui.attaching import attached, bounds
 
 ABLE = FakeEngine.capabilities
 
