@@ -122,9 +122,47 @@ def test_what_is_wrong_is_said_and_what_is_right_is_confirmed():
                 assert turn.reply == "I hear nothing."
             case world.Scene(thing=thing, other=other):
                 present = {one.name for one in (thing, other) if one}
-                named = {name for name in world.OBJECTS if name in asked.split()}
+                named = {one for one in world.OBJECTS if {one, world.plural(world.Thing(one))} & set(asked.split())}
                 assert turn.reply.startswith("Yes" if named <= present else ("No", "There is no"))
                 assert thing.name in turn.reply or world.plural(thing) in turn.reply
+
+
+def test_who_asks_about_nothing_is_told_so():
+    rng = _rng(8)
+    (turns_of,) = zip(*(troubles.nothing_shown(rng).turns for _ in range(200)), strict=True)
+    assert {turn.reply for turn in turns_of} == {troubles.NOTHING_SHOWN, troubles.NOTHING_HEARD}
+    assert all(isinstance(part, str) for turn in turns_of for part in turn.user)
+
+
+def test_sums_reach_twenty_and_no_further():
+    rng = _rng(9)
+    asked = {dialogues.arithmetic(rng, 20) for _ in range(4000)}
+    said = " ".join(answer for _, answer in asked)
+    assert all(word in said.lower() for word in ("twenty minus twenty is zero", "eleven plus nine is twenty"))
+
+
+@needs_voices
+def test_the_two_of_a_pair_start_with_all_that_is_to_know_of_it():
+    for seed in range(60):
+        told, shown = dialogues.pair(_rng(seed))
+        first, about = told.turns[0].user[0], told.about
+        words = first.words if isinstance(first, turns.Said) else first
+        assert about is not None and shown.about is not None
+        assert words.endswith(about.background) or f"on {about.background}" in words
+
+
+def test_pairs_of_earlier_batches_are_negatives():
+    from collections import defaultdict, deque
+
+    from omni.primer.training.fit_model import contrast
+
+    model, memory = tiny_model(), deque(maxlen=2)
+    hidden = torch.randn(2, 3, model.config.hidden_size, generator=torch.Generator().manual_seed(2))
+    pairs, losses = torch.tensor([[0, 2, 1, 2]]), []
+    for _ in range(4):
+        losses.append(contrast(model, hidden, pairs, memory, defaultdict(lambda: torch.zeros(3))).item())
+    assert losses[0] == 0  # nothing to tell it from
+    assert losses[0] < losses[1] < losses[2] == losses[3]
 
 
 @needs_font

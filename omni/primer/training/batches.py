@@ -253,7 +253,7 @@ def collate(samples: list[Sample], shape: tuple[int, int] | None = None) -> dict
 
     ``ids`` (B, L), ``positions`` (B, L, 3), ``labels`` (B, L): the next id where it is to be predicted, else -100;
     ``names`` (B, L): the word or thing to be named here, else -100; ``pairs`` (P, 4): row and place of two first
-    mentions of one scene in different modalities.
+    mentions of one scene, told and shown.
     """
     shape = shape or (len(samples), max(len(sample.sequence) for sample in samples))
     ids, labels, names = torch.full(shape, v.PAD), torch.full(shape, -100), torch.full(shape, -100)
@@ -307,7 +307,7 @@ def pool(scribe: Scribe, tokens: int) -> list[Sample]:
         kind = rng.random()
         if kind < 0.04:
             fresh = [scribe.blank_request(world.random_scene(rng))]
-        elif kind < 0.25:
+        elif kind < 0.34:
             fresh = [scribe.write(dialogue) for dialogue in pair(rng)]
             number = int(rng.integers(1 << 30))
             for sample in fresh:

@@ -11,7 +11,7 @@ import numpy as np
 
 from omni.primer.training import outside, world
 from omni.primer.training.sounds import NOTES, TIMBRES
-from omni.primer.training.troubles import trouble
+from omni.primer.training.troubles import NOTHING_HEARD, claim, nothing_shown, premise, trouble
 from omni.primer.training.turns import Dialogue, Said, Silence, Tone, Turn, Unknown, pick, sentence
 from omni.primer.training.wordings import (
     BACKGROUND,
@@ -19,6 +19,7 @@ from omni.primer.training.wordings import (
     DRAW,
     FILM,
     HEARD,
+    IS_THERE,
     LISTEN,
     PLAY,
     SAY,
@@ -56,10 +57,10 @@ def short(scene: Scene, rng: np.random.Generator) -> str:
 # ---- the kinds of dialogue ------------------------------------------------------------------------------------------
 
 
-def draw(rng: np.random.Generator, scene: Scene | None = None) -> Dialogue:
-    """A picture from words; asked for in full, it can stand for its scene in the contrast."""
+def draw(rng: np.random.Generator, scene: Scene | None = None, full: bool = False) -> Dialogue:
+    """A picture from words; asked for in ``full``, it can stand for its scene in the contrast."""
     scene = scene or world.random_scene(rng)
-    full = rng.random() < 0.5
+    full = full or rng.random() < 0.5
     request = pick(rng, DRAW).format(caption(scene) if full else short(scene, rng))
     return Dialogue((Turn((request,), here_is(scene), scene),), scene if full else None)
 
@@ -71,18 +72,38 @@ def describe(rng: np.random.Generator, scene: Scene | None = None) -> Dialogue:
 
 
 def ask(rng: np.random.Generator) -> Dialogue:
-    """One to two questions about a picture, about a clip, or about a scene that is told in words."""
+    """Questions about a picture, about a clip, or about a scene that is told in words."""
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.1:
         clip = world.random_clip(rng)
         question, answer = question_about_clip(clip, rng)
         return Dialogue((Turn((clip, question), answer),), clip)
-    scene, turns = world.random_scene(rng), []
-    for index in range(1 + (rng.random() < 0.3)):
-        question, answer = question_about(scene, rng)
-        asked = (f"{caption(scene)} {question}",) if kind < 0.5 else (scene, question)
-        turns.append(Turn(asked if index == 0 else (question,), answer))
-    return Dialogue(tuple(turns), scene if kind >= 0.5 else None)
+    scene = world.random_scene(rng)
+    return ask_about(scene, rng, told=kind < 0.25)
+
+
+def ask_about(scene: Scene, rng: np.random.Generator, told: bool = False) -> Dialogue:
+    """One to three questions about a scene that is shown, or ``told`` in words."""
+    turns = []
+    for index in range(pick(rng, (1, 1, 2, 3))):
+        question, answer = any_question(scene, rng)
+        asked = (f"{caption(scene)} {question}",) if told else (scene, question)
+        turns.append(Turn((question,) if index else asked, answer))
+    return Dialogue(tuple(turns), None if told else scene)
+
+
+def any_question(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """A question about a picture, often after what may not be in it, and its answer."""
+    kind, one = rng.random(), not scene.other and scene.count == 1
+    if kind < 0.4:
+        return _is_there(scene, rng)
+    if kind < 0.5:
+        return premise(scene, rng)
+    if kind < 0.55 and one:
+        return claim(scene, rng)
+    if kind < 0.58 and one:
+        return f"how many {world.plural(Thing(scene.thing.name))} are there", "There is one."
+    return question_about(scene, rng)
 
 
 def question_about_clip(clip: Clip, rng: np.random.Generator) -> tuple[str, str]:
@@ -129,7 +150,7 @@ def question_about(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
 def _is_there(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     present = [thing.name for thing in (scene.thing, scene.other) if thing]
     name = pick(rng, present) if rng.random() < 0.5 else pick(rng, world.OBJECTS)
-    question = f"{pick(rng, ('is there', 'do you see', 'can you see'))} {article(name)}"
+    question = pick(rng, IS_THERE).format(article(name))
     return question, f"Yes, I see {article(name)}." if name in present else f"No, I see {article(present[0])}."
 
 
@@ -138,16 +159,16 @@ def watch(rng: np.random.Generator, clip: Clip | None = None) -> Dialogue:
     return Dialogue((Turn((clip, pick(rng, WATCH)), sentence(clip_caption(clip))),), clip)
 
 
-def film(rng: np.random.Generator, clip: Clip | None = None) -> Dialogue:
-    """A clip from words, such as "make a clip of a ball that bounces"."""
+def film(rng: np.random.Generator, clip: Clip | None = None, full: bool = False) -> Dialogue:
+    """A clip from words, such as "make a clip of a ball that bounces", with all there is to say of it if ``full``."""
     clip = clip or world.random_clip(rng)
-    words = clip_caption(uncoloured(clip) if rng.random() < 0.15 else clip)
+    words = clip_caption(uncoloured(clip) if not full and rng.random() < 0.15 else clip)
     motion = world.MOTIONS[clip.motion]
     if rng.random() < 0.4:
         words = (
             words.replace(f" {motion}", f" that {motion}") if not clip.other else words.replace(" meet", " that meet")
         )
-    if rng.random() < 0.25:
+    if not full and rng.random() < 0.25:
         words = words.removesuffix(f" on {clip.background}")
     return Dialogue((Turn((pick(rng, FILM).format(words),), f"Here is a clip: {clip_caption(clip)}.", clip),), clip)
 
@@ -177,20 +198,25 @@ def heard(rng: np.random.Generator) -> Dialogue:
 
 
 def talk(rng: np.random.Generator) -> Dialogue:
-    """Greetings, sums, and what lies outside the book."""
-    kind = rng.random()
-    if kind < 0.15:
+    """Greetings, and what lies outside the book."""
+    if rng.random() < 0.4:
         asked, answers = pick(rng, TALK)
         return Dialogue((Turn((pick(rng, asked),), pick(rng, answers)),))
-    if kind < 0.8:
-        return Dialogue((Turn(*arithmetic(rng)),))
     return Dialogue((Turn((outside.question(rng),), outside.ANSWER),))
 
 
-def arithmetic(rng: np.random.Generator) -> tuple[tuple[str], str]:
-    """A sum or a difference up to twenty, in words or figures."""
-    first, second = sorted(rng.integers(0, 11, 2).tolist(), reverse=True)
+def add_up(rng: np.random.Generator) -> Dialogue:
+    """A sum; one in three has a number over ten in reach, and many are spoken."""
+    dialogue = Dialogue((Turn(*arithmetic(rng, 20 if rng.random() < 0.35 else 10)),))
+    return aloud(dialogue, rng) if speakable(dialogue) and rng.random() < 0.15 else dialogue
+
+
+def arithmetic(rng: np.random.Generator, most: int = 10) -> tuple[tuple[str], str]:
+    """A sum or a difference up to twenty of two numbers up to ``most``, in words or figures."""
+    first, second = sorted(rng.integers(0, most + 1, 2).tolist(), reverse=True)
     plus = rng.random() < 0.5
+    while plus and first + second >= len(COUNT_WORDS):
+        first, second = sorted(rng.integers(0, most + 1, 2).tolist(), reverse=True)
     result = first + second if plus else first - second
     if plus and rng.random() < 0.5:
         first, second = second, first
@@ -267,9 +293,10 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.24), (describe, 0.15), (ask, 0.13), (watch, 0.07), (film, 0.09), (say, 0.08), (heard, 0.05), (talk, 0.14),
-    (tone, 0.02), (unknown, 0.01), (follow_up, 0.03), (trouble, 0.07),
+    (draw, 0.12), (describe, 0.08), (ask, 0.26), (watch, 0.04), (film, 0.09), (say, 0.11), (heard, 0.04), (talk, 0.05),
+    (add_up, 0.20), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12),
 )  # fmt: skip
+NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first
 SPOKEN = 0.22  # of all first requests are spoken, and answered aloud
 
@@ -285,6 +312,10 @@ def aloud(dialogue: Dialogue, rng: np.random.Generator) -> Dialogue:
 
 def random_dialogue(rng: np.random.Generator) -> Dialogue:
     """A dialogue of any kind, some of them spoken."""
+    if rng.random() < NOTHING:
+        dialogue = nothing_shown(rng)
+        heard_nothing = dialogue.turns[0].reply == NOTHING_HEARD  # never said to who speaks
+        return dialogue if heard_nothing or rng.random() < 0.6 else aloud(dialogue, rng)
     dialogue = _of_any_kind(rng)
     if rng.random() < SEQUEL:
         return replace(dialogue, turns=(dialogue.turns[0], *_of_any_kind(rng).turns[:1]))
@@ -309,10 +340,10 @@ def speakable(dialogue: Dialogue) -> bool:
 
 def pair(rng: np.random.Generator) -> tuple[Dialogue, Dialogue]:
     """Two dialogues about one scene or clip that start with it in different modalities: told or spoken, and shown."""
-    if rng.random() < 0.8:
-        scene = world.canonical(world.random_scene(rng))
-        told, shown = draw(rng, scene), describe(rng, scene)
-    else:
+    if rng.random() < 0.25:
         clip = world.random_clip(rng)
-        told, shown = film(rng, clip), watch(rng, clip)
-    return (aloud(told, rng) if rng.random() < 0.35 else told), shown
+        return film(rng, clip, full=True), watch(rng, clip)
+    scene = world.random_scene(rng)
+    told = draw(rng, world.canonical(scene), full=True)
+    shown = describe(rng, scene) if rng.random() < 0.4 else ask_about(scene, rng)
+    return (aloud(told, rng) if rng.random() < 0.45 else told), shown

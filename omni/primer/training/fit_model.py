@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,17 +30,21 @@ from omni.primer.vocabulary import AUDIO_CODES
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 600
-WEIGHTS = {"text": 2.5, "audio": 0.7, "visual": 1.2}
-NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 0.1, 1e-4, 1e-3, 1e-4
+WEIGHTS = {"text": 3.5, "audio": 1.0, "visual": 1.2}
+NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 4.0, 1e-4, 1e-3, 1e-4
 BALANCE_STEP = 1e-3
-TEMPERATURE = 0.1
+TEMPERATURE = 0.07
+REMEMBERED = 64  # micro-batches whose pairs are negatives for the next ones
 PLACES = 256  # hidden states are read in multiples of this
 IGNORED = -100
 CODED = ("visual", "audio")  # groups of the vocabulary that are codes of a tokeniser
 ROUNDED_SHARE = 0.6  # from here on, weights are rounded to four bits in the forward pass
+Memory = deque[tuple[Tensor, Tensor]]  # unit vectors (P, C) of told and of shown scenes, one tuple a micro-batch
 
 
-def loss_of(model: PrimerForCausalLM, batch: dict[str, Tensor], predicted: int, report: dict) -> Tensor:
+def loss_of(
+    model: PrimerForCausalLM, batch: dict[str, Tensor], predicted: int, report: dict, memory: Memory | None = None
+) -> Tensor:
     """The loss of one micro-batch, as its share of a step that predicts ``predicted`` tokens; sums go to ``report``."""
     output = model.model(batch["ids"], batch["positions"])
     hidden, labels = output.last_hidden_state.flatten(0, 1), batch["labels"].flatten()
@@ -50,8 +54,9 @@ def loss_of(model: PrimerForCausalLM, batch: dict[str, Tensor], predicted: int, 
         loss, spread = _read(model, hidden, targets, group, group, report)
         total = total + WEIGHTS[group] * loss + OUTPUT_Z * spread
     total = total + NAMING * _read(model, hidden, batch["names"].flatten(), "text", "naming", report)[0]
-    if len(batch["pairs"]) > 1:
-        total = total + CONTRAST * contrast(model, output.last_hidden_state, batch["pairs"], report)
+    if len(batch["pairs"]):
+        memory = deque() if memory is None else memory
+        total = total + CONTRAST * contrast(model, output.last_hidden_state, batch["pairs"], memory, report)
     real = batch["ids"] != vocabulary.PAD
     return total / predicted + router_loss(output.routing, real) * real.sum() / predicted
 
@@ -77,13 +82,20 @@ def _cross_entropy(logits: Tensor, normalisers: Tensor, targets: Tensor, name: s
     return loss
 
 
-def contrast(model: PrimerForCausalLM, hidden: Tensor, pairs: Tensor, report: dict) -> Tensor:
-    """InfoNCE (arXiv 1807.03748) between the ends of first mentions of one scene; its sum over the pairs."""
-    sides = [F.normalize(model.contrast(hidden[pairs[:, side], pairs[:, side + 1]]).float(), dim=-1) for side in (0, 2)]
-    scores = sides[0] @ sides[1].T / TEMPERATURE
-    targets = torch.arange(len(pairs), device=scores.device)
-    there, back = scores.logsumexp(1), scores.logsumexp(0)
-    return sum(_cross_entropy(x, y, targets, "contrast", report) for x, y in ((scores, there), (scores.T, back)))
+def contrast(model: PrimerForCausalLM, hidden: Tensor, pairs: Tensor, memory: Memory, report: dict) -> Tensor:
+    """InfoNCE (arXiv 1807.03748) between the ends of first mentions of one scene; its sum over the pairs.
+
+    A micro-batch has few pairs, so those of earlier ones, in ``memory``, are negatives too (arXiv 1912.06798).
+    """
+    told, shown = (
+        F.normalize(model.contrast(hidden[pairs[:, side], pairs[:, side + 1]]).float(), dim=-1) for side in (0, 2)
+    )
+    all_told = torch.cat([told, *(earlier for earlier, _ in memory)])
+    all_shown = torch.cat([shown, *(earlier for _, earlier in memory)])
+    memory.append((told.detach(), shown.detach()))
+    targets = torch.arange(len(pairs), device=hidden.device)
+    scores = [(one @ others.T).float() / TEMPERATURE for one, others in ((told, all_shown), (shown, all_told))]
+    return sum(_cross_entropy(one, one.logsumexp(1), targets, "contrast", report) for one in scores)
 
 
 def router_loss(routing, real: Tensor) -> Tensor:
@@ -127,7 +139,7 @@ def rounded_weights(model: PrimerForCausalLM, active: bool):
 
 
 class Trainer:
-    """One run. State: model, optimiser, steps done, the clock."""
+    """One run. State: model, optimiser, steps done, the clock, and the last pairs of the contrast."""
 
     def __init__(
         self,
@@ -148,6 +160,7 @@ class Trainer:
         self.optimizer = muon_for(
             self.model, lr=0.02 * rate, adam_lr=3e-3 * rate, adam_names=("embed_tokens", "gate.weight")
         )
+        self.memory: Memory = deque(maxlen=REMEMBERED)
         self.step, spent = 0, 0.0
         if state := load_checkpoint(out / "model.checkpoint"):
             self.model.load_state_dict(state["model"])
@@ -163,7 +176,7 @@ class Trainer:
             for batch in micro_batches:
                 batch = {name: value.to(self.device) for name, value in batch.items()}
                 with torch.autocast(self.device, torch.bfloat16), self._counting(batch["ids"]) as counted:
-                    loss = loss_of(self.model, batch, predicted, report)
+                    loss = loss_of(self.model, batch, predicted, report, self.memory)
                 loss.backward()
                 counts = counted if counts is None else [a + b for a, b in zip(counts, counted, strict=True)]
                 report["tokens"] += (batch["ids"] != vocabulary.PAD).sum().item()

@@ -6,13 +6,16 @@ import numpy as np
 
 from omni.primer.training import world
 from omni.primer.training.turns import Blank, Dialogue, Shown, Silence, Turn, pick
-from omni.primer.training.wordings import CLAIMS, HEARD, PREMISES, SEE, WATCH
-from omni.primer.training.world import Scene, article
+from omni.primer.training.wordings import BACKGROUND, CLAIMS, HEARD, IS_THERE, LISTEN, PREMISES, SEE, WATCH, WHICH
+from omni.primer.training.world import Scene, Thing, article
+
+NOTHING_SHOWN = "You have shown me nothing."
+NOTHING_HEARD = "I hear nothing."
 
 
 def trouble(rng: np.random.Generator) -> Dialogue:
     """Something that is wrong and said to be so, or a claim that is right and confirmed."""
-    kinds = (_blank, _blank, _silent, _premise, _claim, _claim)
+    kinds = (_blank, _blank, _silent, _premise, _premise, _claim, _claim, _claim, _claim)
     asked, answer = pick(rng, kinds)(rng)
     return Dialogue((Turn(asked, answer),))
 
@@ -23,23 +26,53 @@ def _blank(rng: np.random.Generator) -> tuple[tuple[Shown, ...], str]:
 
 
 def _silent(rng: np.random.Generator) -> tuple[tuple[Shown, ...], str]:
-    return ((Silence(), pick(rng, HEARD)) if rng.random() < 0.7 else (Silence(),)), "I hear nothing."
+    return ((Silence(), pick(rng, HEARD)) if rng.random() < 0.7 else (Silence(),)), NOTHING_HEARD
 
 
 def _premise(rng: np.random.Generator) -> tuple[tuple[Shown, ...], str]:
     scene = world.random_scene(rng)
+    question, answer = premise(scene, rng)
+    return (scene, question), answer
+
+
+def premise(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """A question about something that is not in the picture, and its answer."""
     absent = _another_name(scene, rng)
-    return (scene, pick(rng, PREMISES).format(absent)), f"There is no {absent}, I see {_things(scene)}."
+    question = pick(rng, PREMISES).format(absent, world.plural(Thing(absent)))
+    return question, f"There is no {absent}, I see {_things(scene)}."
 
 
 def _claim(rng: np.random.Generator) -> tuple[tuple[Shown, ...], str]:
     scene = world.random_scene(rng)
     while scene.other or scene.count > 1:
         scene = world.random_scene(rng)
-    right = rng.random() < 0.5
+    question, answer = claim(scene, rng)
+    return (scene, question), answer
+
+
+def claim(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """What somebody says that the one thing of a picture is, right in three of five, and its answer."""
+    right = rng.random() < 0.6
     claimed = scene.thing.name if right else _another_name(scene, rng)
     answer = f"{'Yes' if right else 'No'}, it is {article(scene.thing.words)}."
-    return (scene, pick(rng, CLAIMS).format(article(claimed))), answer
+    return pick(rng, CLAIMS).format(article(claimed)), answer
+
+
+def nothing_shown(rng: np.random.Generator) -> Dialogue:
+    """A question about a picture, a clip or a sound that was never sent."""
+    kind = rng.random()
+    name = pick(rng, world.OBJECTS)
+    if kind < 0.1:
+        return Dialogue((Turn((pick(rng, LISTEN[1:] + HEARD[:2]),), NOTHING_HEARD),))
+    if kind < 0.6:
+        question = pick(rng, SEE + WATCH)
+    elif kind < 0.7:
+        question = pick(rng, BACKGROUND + WHICH)
+    elif kind < 0.8:
+        question = pick(rng, IS_THERE).format(article(name))
+    else:
+        question = pick(rng, PREMISES).format(name, world.plural(Thing(name)))
+    return Dialogue((Turn((question,), NOTHING_SHOWN),))
 
 
 def _another_name(scene: Scene, rng: np.random.Generator) -> str:

@@ -40,4 +40,8 @@ TALK = (
     (("bye", "goodbye", "see you later", "good night"), ("Goodbye! Come back soon.",)),
 )  # fmt: skip
 CLAIMS = ("this is {}", "is this {}", "i think this is {}", "it is {}", "is it {}")
-PREMISES = ("where is the {}", "what colour is the {}", "is the {} big or small")
+PREMISES = (  # of one thing, or of several
+    "where is the {0}", "where is the {0}", "what colour is the {0}", "is the {0} big or small",
+    "how many {1} are there", "how many {1} do you see",
+)  # fmt: skip
+IS_THERE = ("is there {}", "do you see {}", "can you see {}")
