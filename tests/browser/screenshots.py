@@ -51,11 +51,18 @@ def main() -> None:
 
 def take(page: Page, out: Path, view: str) -> None:
     """One picture of each state."""
-    for states in (chat, inside, live, check, exam):
+    for states in (engines, chat, inside, live, check, exam):
         for state in states(page):
             page.wait_for_timeout(400)  # for what moves
             page.screenshot(path=out / f"{state}-{view}.png")
             print(state, view)
+
+
+def engines(page: Page) -> Iterator[str]:
+    page.locator(".omni-title > button").click()
+    page.wait_for_selector(".omni-lineup section")
+    yield "engines"
+    page.keyboard.press("Escape")
 
 
 def chat(page: Page) -> Iterator[str]:
