@@ -90,7 +90,7 @@ def test_the_echo_of_its_own_voice_does_not_interrupt_it(talking: Page):
     expect(talking.locator(f"{TURN} .omni-stopped")).to_have_count(0)
 
 
-@pytest.mark.parametrize("talking", [[("question", 2.0), ("request", 4.25)]], indirect=True)
+@pytest.mark.parametrize("talking", [[("question", 2.0), ("request", 4.6)]], indirect=True)
 def test_a_visitor_is_heard_over_the_echo(talking: Page):
     talking.evaluate(LOOPBACK)
     start(talking)

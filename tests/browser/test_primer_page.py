@@ -31,9 +31,8 @@ def asking(driver, server, view, tmp_path: Path) -> Iterator[Page]:
     browser.close()
 
 
-def test_a_picture_is_drawn_from_words_and_sharpens_in_view(page: Page):
-    ask(page, "draw a cat above a rocket on green")
-    page.wait_for_selector(".omni-preview img")
+def test_a_picture_is_drawn_from_words(page: Page):
+    ask(page, "draw a cat above a rocket on green")  # in 0.3 s, often before a preview of it is in view
     done(page)
     expect(page.locator(REPLY)).to_contain_text(re.compile("Here is a .+ on green"))
     page.wait_for_function("document.querySelector('article img').naturalWidth == 256")

@@ -63,7 +63,7 @@ const watchLive = (part, draw) => {
     if (told && told.at > props.value.at) { props.value = told; draw(); }
   };
   document.addEventListener("omni-inside", take);
-  setTimeout(take);  // Gradio gives the element its own value first
+  for (const wait of [0, 300, 1500]) setTimeout(take, wait);  // Gradio gives the element its own value first, sooner or later
 };
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
