@@ -38,7 +38,7 @@ from omni.engines.qwen3_omni_reading import Reading
 from omni.events import Event, Progress, SpeechChunk, TextDelta
 from omni.experts import loading
 from omni.experts.linear import FourBitLinear
-from omni.experts.plan import find_config, plan_for
+from omni.experts.plan import Plan, find_config, plan_for
 from omni.figures import ROOT, Row, machine, write_rows
 
 log = logging.getLogger(__name__)
@@ -117,16 +117,21 @@ class Peak:
             time.sleep(0.05)
 
 
+def plan_of(config) -> Plan:
+    """What the plan reckons with on a CPU, wherever all experts fit."""
+    return plan_for(config, 10**15, "cpu", CONTEXT, True)
+
+
 def largest_share(config, memory: int) -> float:
     """How many of the experts ``memory`` bytes have room for beside the rest, in whole hundredths."""
-    plan = plan_for(config, 10**15, "cpu", CONTEXT, True)
+    plan = plan_of(config)
     return min(1.0, max(0, 100 * (memory - plan.fixed_bytes) // plan.most_bytes) / 100)
 
 
 def answered(folder: Path, share: float) -> dict:
     """What one process measures with that share of the experts in memory."""
     peak, config = Peak(), config_of(folder)
-    plan = plan_for(config, 10**15, "cpu", CONTEXT, True)
+    plan = plan_of(config)
     budget = int(share * plan.most_bytes)
     started = time.perf_counter()
     loaded = loading.load_model(folder, budget, "cpu", four_bit_dense=True)

@@ -56,6 +56,16 @@ const address = (path) => {
   return `${base}${prefix}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
 };
 
+// Draws where what `told` says is new: many updates of the page bring nothing new for one part of it.
+const onNews = (told, draw) => {
+  let drawn = "";
+  return () => {
+    const news = told().join();
+    if (news !== drawn) draw();
+    drawn = news;
+  };
+};
+
 // The inside of a live reply comes over the line of its tab, and may have come before this element was there.
 const watchLive = (part, draw) => {
   const take = () => {

@@ -1,5 +1,5 @@
 // An exam of the engine: how far it is, and the button that starts or stops it. Value: {state: unknown | lacking | ready |
-// running, sentence, answered, questions, may, part, left (seconds or null)}. Props: how (one may who may not). Triggers: sit, halt.
+// running, sentence, answered, questions, may, part, left (seconds or null)}. Given: how (one may who may not). Triggers: sit, halt.
 let asked = "";  // what was pressed and is not answered yet
 
 const remaining = (seconds) => (seconds == null ? "" : seconds < 60 ? "less than a minute left" : `about ${Math.round(seconds / 60)} min left`);

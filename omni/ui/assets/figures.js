@@ -1,6 +1,6 @@
 // Figures of exams side by side: the engine's own first, then the stored reports that are picked. Value: {name, skipped:
 // {figure: why}, reports: [{name, engine, weights, count, when, page, figures: [{name, what, value, unit, goal, better,
-// missed, n, chance, low, high}]}], differences: [{other, figure, value, low, high, n}]}. Props: engine.
+// missed, n, chance, low, high}]}], differences: [{other, figure, value, low, high, n}]}. Given: engine.
 const MOST = 3;  // that are picked
 let picked = ["shipped"];
 

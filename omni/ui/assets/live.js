@@ -1,4 +1,4 @@
-// The live tab. Props: address, rate, frame, pause, pauses, side, hears, sees, voices. Speaks to the server over a line
+// The live tab. Given: address, rate, frame, pause, pauses, side, hears, sees, voices. Speaks to the server over a line
 // of its own; what travels on it is told in talks.py.
 const LEAD = 0.06; // seconds between the arrival of the first speech and its sound
 const SILENT = 2 ** 32 - 1;

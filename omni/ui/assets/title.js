@@ -1,5 +1,5 @@
 // The title, and behind the engine's name what there is to choose from. Value: {candidates: [{name, title, about, needs:
-// [[what, how much]], lacks, command, runs}], may, failed, leaving}. Props: engine, opens, how, refused (why the engine
+// [[what, how much]], lacks, command, runs}], may, failed, leaving}. Given: engine, opens, how, refused (why the engine
 // that was last switched to did not open). Triggers: look, switch.
 const SWITCHING = "omni-switching";  // kept by the browser tab that asked for it
 const BEAT = 400;  // milliseconds

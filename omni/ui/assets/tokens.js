@@ -1,5 +1,5 @@
 // Which experts took which tokens: a map of layers and experts, coloured by modality, and the tokens of the reply in
-// their order. Props: shows, engine. Value: {name, state, title, pools: {pool: {layers, experts, k}},
+// their order. Given: shows, engine. Value: {name, state, title, pools: {pool: {layers, experts, k}},
 // at: when it was asked, read: {pool: {kind: counts}}, runs: {number: [[pool, [[kind, how many]], pieces, experts]]}, alike: {pool: [0..1]}}.
 const KINDS = { text: "Text", speech: "Speech", image: "Picture", video: "Clip", audio: "Sound", mark: "Marks" };
 const EDGE = { left: 26, top: 20, right: 46 };
@@ -277,13 +277,6 @@ const drawMaps = () => {
   }));
 };
 
-let drawn = "";
-const update = () => {  // many updates of the page bring nothing new for this part of it
-  const { state, name, read, runs } = props.value;
-  const news = [name, state, Object.keys(runs).length, Object.values(read).flatMap(Object.keys).length].join();
-  if (news !== drawn) draw();
-  drawn = news;
-};
 const draw = () => {
   const { state, title, alike, name } = props.value;
   root.dataset.state = state;
@@ -313,6 +306,10 @@ let width = 0;
 new ResizeObserver(([entry]) => { if (entry.contentRect.width !== width) { width = entry.contentRect.width; if (width) draw(); } }).observe(root);
 let dark = document.body.classList.contains("dark");
 new MutationObserver(() => { if (document.body.classList.contains("dark") !== dark) { dark = !dark; draw(); } }).observe(document.body, { attributeFilter: ["class"] });
+const update = onNews(() => {
+  const { state, name, read, runs } = props.value;
+  return [name, state, Object.keys(runs).length, Object.values(read).flatMap(Object.keys).length];
+}, draw);
 watch("value", update);
 watchLive("tokens", update);
 draw();

@@ -1,5 +1,5 @@
 // Ways into the composer: files, pasting, dropping, microphone, camera. Whatever is taken becomes a file of the one
-// upload field, so that everything enters through the same door. Props: takes (kinds the model takes), accepts (what the
+// upload field, so that everything enters through the same door. Given: takes (kinds the model takes), accepts (what the
 // picker offers), seconds (the longest sound and clip).
 const inbox = () => document.querySelector("#omni-composer > input[type=file]");
 const panel = node("div", { className: "omni-recorder", hidden: true });

@@ -59,12 +59,10 @@ const draw = () => {
   }
   root.replaceChildren(...parts);
 };
-let drawn = "";
-const update = () => {  // many updates of the page bring nothing new for this part of it
-  const { at, state, pace } = props.value, news = [at, state, Object.keys(pace).length].join();
-  if (news !== drawn) draw();
-  drawn = news;
-};
+const update = onNews(() => {
+  const { at, state, pace } = props.value;
+  return [at, state, Object.keys(pace).length];
+}, draw);
 watch("value", update);
 watchLive("turn", update);
 draw();
