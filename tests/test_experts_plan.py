@@ -69,11 +69,13 @@ def counted(name: str, device: str = "cuda") -> Inventory:
 
 
 def bytes_of(model: torch.nn.Module) -> int:
-    """All parameters and buffers that are no experts, each piece of memory once."""
-    experts = {id(module) for _, module in expert_modules(model)}
+    """Parameters and buffers that are no experts, nor tables that stay in the file; each piece of memory once."""
+    tied = bool(model.all_tied_weights_keys)
+    elsewhere = {id(module) for _, module in expert_modules(model)}
+    elsewhere |= {id(module) for module in model.modules() if isinstance(module, torch.nn.Embedding) and not tied}
     held = {}
     for module in model.modules():
-        if id(module) not in experts:
+        if id(module) not in elsewhere:
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 held[id(tensor)] = tensor.numel() * tensor.element_size()
     return sum(held.values())

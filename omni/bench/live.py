@@ -10,34 +10,19 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from omni.bench.__main__ import RESULTS
+from omni.bench.browser import chromium, serving
 from omni.figures import ROOT, Row, machine, write_rows
 
 log = logging.getLogger(__name__)
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--mute-audio",
-)
 RATE = 48_000
 FIRST, ROUND, OVER = 3.0, 9.0, 3.0  # seconds: the first question, from one to the next, from a question to what cuts in
 CHUNK = 0.05  # seconds of the first speech that Primer hands over
@@ -86,39 +71,9 @@ def microphone(path: Path, rounds: int, *, interrupting: bool) -> Path:
     return path
 
 
-@contextmanager
-def serving(*command: str) -> Iterator[str]:
-    """A server in a process of its own; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(
-        [sys.executable, *command, "--port", str(port), "--root", folder], cwd=ROOT, stdout=subprocess.DEVNULL
-    ) as process:  # fmt: skip
-        address = f"http://127.0.0.1:{port}/"
-        try:
-            while True:
-                if process.poll() is not None:
-                    raise SystemExit(f"The server ended with status {process.returncode}.")
-                try:
-                    if "gradio" in urllib.request.urlopen(address, timeout=5).read().decode():
-                        break
-                except OSError:
-                    pass
-                time.sleep(0.3)
-            yield address
-        finally:
-            process.terminate()
-
-
 def talk(address: str, sound: Path, rounds: int, *, live: bool) -> dict[str, list[float]]:
     """What the probes saw, in milliseconds, while the microphone said everything."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        path = shutil.which("chromium") or shutil.which("google-chrome") or driver.chromium.executable_path
-        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={sound}%noloop"]
-        browser = driver.chromium.launch(executable_path=path, args=flags)
+    with chromium(f"--use-file-for-fake-audio-capture={sound}%noloop") as browser:
         page = browser.new_context(permissions=["microphone"]).new_page()
         page.add_init_script(PROBES)
         page.goto(address)
@@ -128,9 +83,7 @@ def talk(address: str, sound: Path, rounds: int, *, live: bool) -> dict[str, lis
         else:
             page.click("button.record-button")
         page.wait_for_timeout(1000 * (FIRST + ROUND * rounds))
-        seen = page.evaluate("window.seen")
-        browser.close()
-    return seen
+        return page.evaluate("window.seen")
 
 
 def utterances(loud: list[float]) -> list[tuple[float, float]]:
@@ -177,11 +130,11 @@ def main() -> None:
         rows.append(Row(name, value, unit, goal, "lower", len(found), None, None, machine(), "make bench-live"))
 
     with tempfile.TemporaryDirectory() as folder:
-        with serving("app.py") as address:
+        with serving("app.py") as (address, _):
             seen = talk(address, microphone(Path(folder) / "over.wav", rounds, interrupting=True), rounds, live=True)
             row("live_first_speech_s", answers(seen)[1:], "s", GOAL)  # the first reply of a process warms it up
             row("barge_in_ms", interruptions(seen), "ms", BARGE_IN)
-        with serving("-m", "omni.bench.live_gradio") as address:
+        with serving("-m", "omni.bench.live_gradio") as (address, _):
             seen = talk(address, microphone(Path(folder) / "one.wav", rounds, interrupting=False), rounds, live=False)
             row("live_first_speech_gradio_s", answers(seen)[1:], "s", None)
     log.info("load after: %s", " ".join(f"{one:.2f}" for one in os.getloadavg()))

@@ -23,7 +23,7 @@ from omni.exams.probes import CELL, FOLDER, THINGS, Eye, MotionEye, Probes, save
 from omni.exams.probes import background as background_of
 from omni.primer.tokenizers.image import SIZE, to_tensor
 from omni.primer.tokenizers.text import normalise
-from omni.primer.training import dialogues, voices, wordings, world
+from omni.primer.training import dialogues, precision, voices, wordings, world
 from omni.primer.training.optim import muon_for, set_rate
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def eye_loss(eye: Eye, rng: np.random.Generator) -> Tensor:
     pictures, targets = eye_batch(rng, 32)
     weight = torch.ones(1 + len(THINGS))
     weight[0] = 0.3  # most cells are empty
-    with torch.autocast("cpu", torch.bfloat16):
+    with precision.autocast():
         logits = eye(pictures.to(memory_format=torch.channels_last))
     return F.cross_entropy(logits.float(), targets, weight)
 
@@ -95,7 +95,7 @@ def motion_loss(eye: MotionEye, rng: np.random.Generator) -> Tensor:
     clips = [world.random_clip(rng) for _ in range(32)]
     frames = [softened(world.animate(clip, rng)[0], rng) for clip in clips]
     target = torch.tensor([list(world.MOTIONS).index(clip.motion) for clip in clips])
-    with torch.autocast("cpu", torch.bfloat16):
+    with precision.autocast():
         logits = eye(torch.stack(frames))
     return F.cross_entropy(logits.float(), target)
 
@@ -186,7 +186,7 @@ def ear_batch(rng: np.random.Generator, ear: Ear, count: int) -> tuple[Tensor, T
 
 def ear_loss(ear: Ear, rng: np.random.Generator) -> Tensor:
     mels, target = ear_batch(rng, ear, 12)
-    with torch.autocast("cpu", torch.bfloat16):
+    with precision.autocast():
         logits = ear(mels)
     return F.cross_entropy(logits.float(), target)
 

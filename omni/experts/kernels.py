@@ -26,6 +26,7 @@ from transformers.integrations.moe import _default_apply_gate
 
 from omni.experts import native, nf4, record
 from omni.experts.record import ExpertShape, Layout, Matrix, Record
+from omni.experts.wide import product_dtype
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,9 @@ class Unpacked(MatrixByMatrix):
         return tuple(Half(matrix, matrix.packed(slot), matrix.absmax(slot)) for matrix in shape.matrices)
 
     def apply(self, x: Tensor, operand: Half) -> Tensor:
-        return torch.mm(x, _floats(operand.packed, operand.absmax, operand.matrix, self.dtype).T)
+        dtype = product_dtype(x.device, self.dtype)
+        weights = _floats(operand.packed, operand.absmax, operand.matrix, dtype)
+        return torch.mm(x.to(dtype), weights.T).to(self.dtype)
 
 
 class Cuda(Unpacked):

@@ -31,6 +31,7 @@ from omni.experts.policy import DEFAULT
 from omni.experts.record import ExpertShape
 from omni.experts.residence import Experts
 from omni.experts.slab import Pool, Slab, SlabError
+from omni.experts.wide import product_dtype, widen
 
 log = logging.getLogger(__name__)
 METHOD = "omni_experts"
@@ -209,6 +210,8 @@ def load_model(
     if four_bit_dense:
         pack_linears(model, kernel)
     fuse_norms(model)
+    if product_dtype(device, dtype) is not dtype:
+        widen(model)
     if isinstance(kernel, Native):
         shorten(model, kernel)
     check_loaded(model)

@@ -29,6 +29,7 @@ from omni.experts.loading import pools_of, skeleton, top_k_of
 from omni.experts.record import LoneMatrix
 from omni.experts.residence import dealt_out, wanted
 from omni.experts.slab import Pool
+from omni.experts.wide import product_dtype
 
 PUBLISHED = Path(__file__).parent / "published"
 DTYPE = torch.bfloat16
@@ -178,7 +179,11 @@ def make_model(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def take_inventory(config: PreTrainedConfig, device: str = "cuda") -> Inventory:
-    """Count the tensors of a model. Raises ValueError (UnsupportedLayout) for one that ``loading`` would refuse."""
+    """Count the tensors of a model. Raises ValueError (UnsupportedLayout) for one that ``loading`` would refuse.
+
+    On a CPU a table of embeddings stays in the mapped file, where a text touches few of its pages: it is not counted,
+    unless a head is tied to it.
+    """
     model = make_model(config)
     pools = pools_of(model)
     shapes = [pool.shape for pool in pools]
@@ -188,16 +193,18 @@ def take_inventory(config: PreTrainedConfig, device: str = "cuda") -> Inventory:
     dense: dict[str, tuple[int, int]] = {}
     towers: set[str] = set()
     fused = device == "cuda" or type(kernel) is not Unpacked  # one token, all that a head reads, stays in 4 bits
+    floats = product_dtype(torch.device(device), DTYPE).itemsize
     unpacked, seen = 0, set()
     for name, module in model.named_modules():
-        if name in experts or not (whole := _bytes_of(module, seen)):
+        in_file = device == "cpu" and not tied and isinstance(module, nn.Embedding)
+        if name in experts or in_file or not (whole := _bytes_of(module, seen)):
             continue
         row, packed = _row_of(name, module), whole
         towers |= {row} & set(TOWERS)
         if type(module) is nn.Linear and f"{name}.weight" not in tied and worth_packing(name, module, kernel):
             packed = _packed_bytes(module, kernel)
             if not (fused and name.endswith("head")):
-                unpacked = max(unpacked, module.weight.numel() * DTYPE.itemsize)
+                unpacked = max(unpacked, module.weight.numel() * floats)
         before = dense.get(row, (0, 0))
         dense[row] = before[0] + whole, before[1] + packed
     planned = [PlannedPool(pool, top_k_of(config, pool.name), kernel.slot_bytes(pool.shape)) for pool in pools]

@@ -20,7 +20,7 @@ from omni.primer.processing import AUDIO_SPLITS, CODES_PER_SECOND, FRAMES, GRID,
 from omni.primer.tokenizers.audio import HOP
 from omni.primer.tokenizers.text import normalise
 from omni.primer.tokenizers.video import LATER_CODES
-from omni.primer.training import sounds, voices, world
+from omni.primer.training import precision, sounds, voices, world
 from omni.primer.training.dialogues import pair, random_dialogue
 from omni.primer.training.turns import Blank, Dialogue, Said, Shown, Silence, Tone, Turn, Unknown
 from omni.primer.training.world import Clip, Scene
@@ -289,7 +289,7 @@ class Stream(IterableDataset):
         seed = self.seed * 1000 + (worker.id if worker else 0)
         torch.set_num_threads(1)
         scribe = Scribe(Tokenizers.load(self.weights), np.random.default_rng(seed))
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision.autocast():
             yield from self._steps(scribe)
 
     def _steps(self, scribe: Scribe):

@@ -346,4 +346,4 @@ def pair(rng: np.random.Generator) -> tuple[Dialogue, Dialogue]:
     scene = world.random_scene(rng)
     told = draw(rng, world.canonical(scene), full=True)
     shown = describe(rng, scene) if rng.random() < 0.4 else ask_about(scene, rng)
-    return (aloud(told, rng) if rng.random() < 0.45 else told), shown
+    return (aloud(told, rng) if rng.random() < 0.55 else told), shown

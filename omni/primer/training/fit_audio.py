@@ -31,7 +31,7 @@ from omni.primer.tokenizers.audio import (
     mel_matrix,
     track_pitch,
 )
-from omni.primer.training import sounds, voices
+from omni.primer.training import precision, sounds, voices
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
 from omni.primer.training.optim import muon_for, set_rate
 
@@ -226,7 +226,7 @@ class PhonemeHead(nn.Module):
 
 def losses(model: AudioTokenizer, head: PhonemeHead, spectra: Spectra, batch: Bank) -> dict[str, Tensor]:
     """The terms of one batch, each a scalar, in fp32; the networks run in bf16."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with precision.autocast():
         latents = model.latents(model.features(batch.samples, batch.pitch, batch.periodic))
         logits, voicing, harmonic, noise = model.controls(latents)
         phonemes = head(latents)

@@ -23,15 +23,19 @@ from omni.primer import shipping, vocabulary
 from omni.primer.configuration import SIZES, PrimerConfig
 from omni.primer.modeling import PrimerForCausalLM, Router
 from omni.primer.processing import Tokenizers
+from omni.primer.training import diary, precision
 from omni.primer.training.batches import Stream
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
 from omni.primer.training.optim import muon_for, set_rate
+from omni.primer.training.report import write_report
 from omni.primer.vocabulary import AUDIO_CODES
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 600
+TOLD_STEPS = 25
+DECAY = 0.5  # of a run, in which the learning rate falls
 WEIGHTS = {"text": 3.5, "audio": 1.0, "visual": 1.2}
-NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 4.0, 1e-4, 1e-3, 1e-4
+NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 6.0, 1e-4, 1e-3, 1e-4
 BALANCE_STEP = 1e-3
 TEMPERATURE = 0.07
 REMEMBERED = 64  # micro-batches whose pairs are negatives for the next ones
@@ -162,10 +166,13 @@ class Trainer:
         )
         self.memory: Memory = deque(maxlen=REMEMBERED)
         self.step, spent = 0, 0.0
+        self.seen: dict[str, Tensor] = {}  # the last micro-batch
         if state := load_checkpoint(out / "model.checkpoint"):
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, spent = state["step"], state["spent"]
+        else:
+            (out / diary.FILE).unlink(missing_ok=True)
         self.budget = Budget(minutes, spent)
 
     def take_step(self, micro_batches: list[dict[str, Tensor]], report: dict) -> None:
@@ -175,12 +182,13 @@ class Trainer:
         with rounded_weights(self.model, self.budget.share > ROUNDED_SHARE):
             for batch in micro_batches:
                 batch = {name: value.to(self.device) for name, value in batch.items()}
-                with torch.autocast(self.device, torch.bfloat16), self._counting(batch["ids"]) as counted:
+                with precision.autocast(self.device), self._counting(batch["ids"]) as counted:
                     loss = loss_of(self.model, batch, predicted, report, self.memory)
                 loss.backward()
                 counts = counted if counts is None else [a + b for a, b in zip(counts, counted, strict=True)]
                 report["tokens"] += (batch["ids"] != vocabulary.PAD).sum().item()
-        set_rate(self.optimizer, self.budget.rate(decay=0.5))
+        self.seen = batch
+        set_rate(self.optimizer, self.budget.rate(decay=DECAY))
         self.optimizer.step()
         self.optimizer.zero_grad()
         balance(self.model, counts)
@@ -201,20 +209,43 @@ class Trainer:
             hook.remove()
 
     def save(self) -> None:
-        """A checkpoint to go on from, and the weights as they would be shipped."""
+        """A checkpoint to go on from, the weights as they would be shipped, and the page that tells of the run."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         save_checkpoint(self.out / "model.checkpoint", {**state, "step": self.step, "spent": self.budget.spent})
         shipping.ship(self.model, self.out)
+        self._look()
+
+    def _look(self) -> None:
+        """Note what the shipped weights answer and which experts they use."""
+        shipped = shipping.load(self.out)
+        seen = {name: value.cpu() for name, value in self.seen.items()}
+        told = diary.answers(shipped, Tokenizers.load(self.out))
+        diary.note(self.out, step=self.step, answers=told, experts=diary.expert_use(shipped, seen))
+        write_report(self.out)
+
+    def _tell(self, report: dict, seconds: float) -> None:
+        """Note what the last steps gave."""
+        losses = {name: (row[0] / row[1], row[2] / row[1]) for name, row in report.items() if name != "tokens"}
+        losses = {name: [round(float(one), 4) for one in pair] for name, pair in sorted(losses.items())}
+        rows = "  ".join(f"{name} {loss:.3f} ({right:.0%})" for name, (loss, right) in losses.items())
+        share, speed = self.budget.share, report["tokens"] / seconds
+        log.info("step %d %.0f%% %.0f tokens/s  %s", self.step, 100 * share, speed, rows)
+        figures = {"share": round(share, 4), "seconds": round(self.budget.spent), "tokens_a_second": round(speed)}
+        rate = round(self.budget.rate(decay=DECAY), 4)
+        diary.note(self.out, step=self.step, **figures, rate=rate, losses=losses)
 
     def run(self, tokens: int, micro: int, workers: int) -> None:
         """Train until the clock runs out."""
         stream = DataLoader(Stream(self.out, tokens, micro, seed=self.step + 1), batch_size=None, num_workers=workers)
+        config, parameters = self.model.config, sum(one.numel() for one in self.model.parameters())
+        told = {"layers": config.num_hidden_layers, "width": config.hidden_size, "experts": config.num_experts}
+        diary.note(self.out, run={**told, "parameters": parameters})
         report, saved = _fresh_report(), self.budget.spent
         started = self.budget.spent
         for micro_batches in stream:
             self.take_step(micro_batches, report)
-            if self.step % 25 == 0:
-                _log(self.step, self.budget, report, self.budget.spent - started)
+            if self.step % TOLD_STEPS == 0:
+                self._tell(report, self.budget.spent - started)
                 report, started = _fresh_report(), self.budget.spent
             if self.budget.share >= 1:
                 break
@@ -240,15 +271,6 @@ def _structure_embeddings(model: PrimerForCausalLM, tokenizers: Tokenizers, grou
 
 def _fresh_report() -> dict:
     return defaultdict(lambda: torch.zeros(3)) | {"tokens": 0}
-
-
-def _log(step: int, budget: Budget, report: dict, seconds: float) -> None:
-    rows = [
-        f"{name} {row[0] / row[1]:.3f} ({row[2] / row[1]:.0%})"
-        for name, row in sorted(report.items())
-        if name != "tokens"
-    ]
-    log.info("step %d %.0f%% %.0f tokens/s  %s", step, 100 * budget.share, report["tokens"] / seconds, "  ".join(rows))
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from omni.primer.tokenizers.image import ImageTokenizer, to_tensor
 from omni.primer.tokenizers.storage import load_module, save_module
 from omni.primer.tokenizers.video import VideoTokenizer
-from omni.primer.training import world
+from omni.primer.training import precision, world
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
 from omni.primer.training.optim import muon_for, set_rate
 
@@ -78,7 +78,7 @@ def image_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int) 
     true = picture_batch(rng, batch, OWN_HAND / 2).to(memory_format=torch.channels_last)
     loss = 0.0
     for pictures in (true, F.avg_pool2d(true, 2)):
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision.autocast():
             made = tokenizer.render(tokenizer.latents(pictures))
         loss = loss + picture_loss(made, pictures)
     return loss
@@ -86,7 +86,7 @@ def image_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int) 
 
 def decoder_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int) -> Tensor:
     true = picture_batch(rng, batch, OWN_HAND).to(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
+    with precision.autocast():
         with torch.no_grad():
             latents = tokenizer.latents(true)
         made = tokenizer.render(latents)
@@ -95,7 +95,7 @@ def decoder_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int
 
 def video_step(tokenizer: VideoTokenizer, images: ImageTokenizer, rng: np.random.Generator, batch: int) -> Tensor:
     first, later = clip_batch(rng, batch)
-    with torch.autocast("cpu", torch.bfloat16):
+    with precision.autocast():
         with torch.no_grad():
             latents, target = images.latents(first), images.latents(later)
             small = images.latents(F.avg_pool2d(later, 2))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from omni.primer.training.precision import fastest
+
 
 @torch.no_grad()
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix to each of (..., M, N), by Newton-Schulz iteration in bf16."""
+    """The nearest semi-orthogonal matrix to each of (..., M, N), by Newton-Schulz iteration; bf16 is enough."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
+    x = matrices.to(fastest(matrices.device.type))
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
