@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -53,6 +54,25 @@ def test_what_was_saved_comes_back(thread: Conversation, tmp_path: Path):
     picture, spoken = opened.messages[0].parts[0], opened.messages[1].parts[1]
     assert (media.read_image(picture) == media.read_image(thread.messages[0].parts[0])).all()
     assert spoken.transcript == "a picture"
+
+
+def test_many_files_are_decoded_in_one_process(thread: Conversation, tmp_path: Path, monkeypatch):
+    started, popen = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **more: started.append(given) or popen(*given, **more))
+    bundle.open_bundle(saved(thread, tmp_path / "a.zip"), tmp_path / "new")
+    assert len(started) == 1
+
+
+def test_one_file_that_is_refused_refuses_all(thread: Conversation, tmp_path: Path):
+    path = saved(thread, tmp_path / "a.zip")
+    broken = tmp_path / "b.zip"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(broken, "w") as file:
+        for name in whole.namelist():
+            content = whole.read(name)
+            file.writestr(name, content[: len(content) // 2] if name.endswith(".png") else content)
+    with pytest.raises(Refused, match="damaged or cut off"):
+        bundle.open_bundle(broken, tmp_path / "new")
+    assert not list((tmp_path / "new").glob("*"))
 
 
 def test_a_document_comes_back_with_its_pages(tmp_path: Path):

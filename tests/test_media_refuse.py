@@ -21,6 +21,7 @@ from omni.conversation import Video
 from omni.errors import Refused
 from omni.media import sandbox
 from omni.media.limits import LIMITS, Limits
+from omni.media.sniff import Found
 
 
 @pytest.fixture
@@ -117,9 +118,8 @@ def test_a_playlist_that_got_past_the_door_opens_nothing(tmp_path, monkeypatch):
     os.utime(canary, (1, 1))
     (tmp_path / "upload").write_text("ffconcat version 1.0\nfile canary.mp4\n")
     for container in ("mov", "mp3", "concat", "hls"):
-        request = {"found": {"kind": "stream", "container": container}, "limits": {}}
         with (tmp_path / "upload").open("rb") as upload, pytest.raises(Refused):
-            sandbox.run(upload, request, LIMITS)
+            sandbox.decode(upload, [Found("stream", container)], [50], LIMITS)
     assert canary.stat().st_atime == 1
 
 

@@ -57,7 +57,7 @@ def long_conversation(folder: Path) -> Path:
         messages += [Message("user", (Text(f"draw a cat on blue, number {turn}"),)), Message("assistant", tuple(reply))]
     file = folder / "long.zip"
     with zipfile.ZipFile(file, "w") as saved:
-        saved.writestr(bundle.NAME, bundle.description(Conversation(tuple(messages))))
+        saved.writestr(bundle.NAME, bundle.description(Conversation(folder, tuple(messages))))
         for part in (part for message in messages for part in message.parts if isinstance(part, Image)):
             saved.write(cat, part.path.name)
     return file
@@ -90,9 +90,15 @@ class Visit:
 
     def open(self, file: Path) -> None:
         """Take up a saved conversation."""
+        self.page.locator("#omni-more .toggle-button").click()
         self.page.locator("#omni-keep input[type=file]").set_input_files(file)
-        self.page.wait_for_function(f"document.querySelectorAll('article').length === {2 * LONG}")
+        self._wait(f"document.querySelectorAll('article').length === {2 * LONG}")
+        self.page.locator("#omni-more .toggle-button").click()
         self.page.wait_for_timeout(2000)
+
+    def _wait(self, condition: str) -> None:
+        """Until it holds; looked at rarely, for to look at every frame is work of its own."""
+        self.page.wait_for_function(condition, polling=250)
 
     def turn(self, words: str) -> float:
         """Milliseconds that the main thread works for a question and its reply."""
@@ -100,7 +106,7 @@ class Visit:
         asked = self.page.locator("article").count()
         self.page.locator("#omni-words textarea").fill(words)
         self.page.keyboard.press("Enter")
-        self.page.wait_for_function(
+        self._wait(
             f"document.querySelectorAll('article').length === {asked + 2}"
             " && !document.body.classList.contains('omni-busy')"
         )

@@ -17,7 +17,7 @@ from typing import Any
 from omni.conversation import Audio, Conversation, Image, Message, Part, Text, Video
 from omni.errors import Refused
 from omni.media.document import MOST_NAME
-from omni.media.intake import take_bytes, too_large, visible
+from omni.media.intake import take_all, too_large, visible
 from omni.media.limits import LIMITS, Limits
 
 NAME = "conversation.json"
@@ -68,7 +68,9 @@ def open_bundle(file: Path, folder: Path, limits: Limits = LIMITS) -> Opened:
     try:
         with zipfile.ZipFile(file) as bundle:
             told = _told(bundle)
-            messages = tuple(_messages(told, bundle, folder, limits, made))
+            parts = take_all(_files(told, bundle, limits), folder, limits)
+            made += [part.path for part in parts]
+            messages = tuple(_messages(told, iter(parts)))
     except Refused:
         _forget(made)
         raise
@@ -113,22 +115,31 @@ def _told(bundle: zipfile.ZipFile) -> dict[str, Any]:
     return told
 
 
-def _messages(
-    told: dict[str, Any], bundle: zipfile.ZipFile, folder: Path, limits: Limits, made: list[Path]
-) -> Iterator[Message]:
-    """The messages one by one; the files of their media are noted in ``made``."""
+def _files(told: dict[str, Any], bundle: zipfile.ZipFile, limits: Limits) -> Iterator[bytes]:
+    """The media of all messages, one after the other."""
     left = 4 * limits.upload_bytes
+    for one in (part for message in told["messages"] for part in message["parts"] if "text" not in part):
+        _, file, _ = _kind(one)
+        data = _read(bundle, str(one[file]), min(left, limits.upload_bytes))
+        left -= len(data)
+        yield data
+
+
+def _kind(one: dict[str, Any]) -> tuple[type, str, str]:
+    """What a described part is, and the keys of its file and of its words."""
+    return next((kind, *names) for kind, names in KINDS.items() if names[0] in one)
+
+
+def _messages(told: dict[str, Any], media: Iterator[Image | Audio | Video]) -> Iterator[Message]:
+    """The messages one by one, of their words and the ``media`` in their order."""
     for message in told["messages"]:
         parts: list[Part] = []
         for one in message["parts"]:
             if "text" in one:
                 parts.append(Text(visible(str(one["text"]))[:WORDS], _named(one)))
                 continue
-            kind, (file, words) = next((kind, names) for kind, names in KINDS.items() if names[0] in one)
-            data = _read(bundle, str(one[file]), min(left, limits.upload_bytes))
-            left -= len(data)
-            part = take_bytes(data, folder, limits)
-            made.append(part.path)
+            kind, _, words = _kind(one)
+            part = next(media)
             if type(part) is not kind:
                 raise Refused(DAMAGED)
             told_of = {words: visible(str(one.get(words, "")))[:WORDS]}

@@ -1,4 +1,4 @@
-"""The program that runs in the sandbox: one upload in, one normalised file out.
+"""The program that runs in the sandbox: uploads in, a normalised file out for each.
 
 Started by ``sandbox.run`` as ``python -m omni.media.decode REQUEST``. Imports numpy, Pillow, av, soundfile and
 pypdfium2 and no model library, so that it starts in a fraction of a second. Knows neither the upload's name nor where
@@ -7,6 +7,7 @@ the file goes.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
@@ -51,22 +52,30 @@ def normalise(upload: BinaryIO, found: Found, limits: Limits) -> tuple[dict, byt
 def main() -> None:
     """Answer one request on the standard files."""
     request = json.loads(sys.argv[1])
-    limits, found = Limits(**request["limits"]), Found(**request["found"])
+    limits, sizes = Limits(**request["limits"]), request["sizes"]
     Pillow.preinit()
     av.logging.set_level(None)
-    confine(limits)
-    payload = b""
+    confine(limits, len(sizes))
+    for size, found in zip(sizes, request["found"], strict=True):
+        upload = sys.stdin.buffer.raw if len(sizes) == 1 else io.BytesIO(sys.stdin.buffer.read(size))
+        facts, payload = answer(upload, Found(**found), limits)
+        sys.stdout.buffer.write(json.dumps({**facts, "bytes": len(payload)}).encode() + b"\n" + payload)
+        if "refused" in facts:
+            break
+    sys.stdout.buffer.flush()
+
+
+def answer(upload: BinaryIO, found: Found, limits: Limits) -> tuple[dict, bytes]:
+    """``normalise``, or why not."""
     try:
-        facts, payload = normalise(sys.stdin.buffer.raw, found, limits)
+        return normalise(upload, found, limits)
     except Refused as refusal:
-        facts = {"refused": str(refusal)}
+        return {"refused": str(refusal)}, b""
     except MemoryError:
-        facts = {"refused": TOO_LARGE}
+        return {"refused": TOO_LARGE}, b""
     except Exception:  # a parser may fail in any way on bytes that were made to break it
         traceback.print_exc(limit=-3)
-        facts = {"refused": DAMAGED}
-    sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n" + payload)
-    sys.stdout.buffer.flush()
+        return {"refused": DAMAGED}, b""
 
 
 if __name__ == "__main__":

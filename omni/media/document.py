@@ -7,7 +7,6 @@ nothing but the name and the words is kept.
 from __future__ import annotations
 
 import codecs
-import dataclasses
 import io
 import logging
 from dataclasses import dataclass
@@ -79,8 +78,7 @@ def take_document(upload: Path, folder: Path, limits: Limits = LIMITS) -> Docume
 
 
 def _take_pdf(file: io.BufferedReader, name: str, folder: Path, limits: Limits) -> Document:
-    request = {"found": dataclasses.asdict(Found("document", "pdf")), "limits": dataclasses.asdict(limits)}
-    facts, payload = sandbox.run(file, request, limits)
+    facts, payload = sandbox.decode(file, [Found("document", "pdf")], [file.seek(0, 2)], limits)[0]
     stream, pages = io.BytesIO(payload), facts["pages"]
     text, cut = shortened(stream.read(facts["text"]).decode(), limits.document_characters)
     cut = cut or facts["cut"]

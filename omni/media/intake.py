@@ -6,20 +6,21 @@ encoder made, under a random name. Nothing of the upload's name, metadata or byt
 
 from __future__ import annotations
 
-import dataclasses
+import io
 import logging
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from omni.conversation import Audio, Image, Text, Video
 from omni.errors import Refused
 from omni.media import sandbox
 from omni.media.files import fresh
 from omni.media.limits import LIMITS, Limits
-from omni.media.sniff import sniff
+from omni.media.sniff import Found, sniff
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,33 @@ def take(upload: Path, folder: Path, limits: Limits = LIMITS) -> Image | Audio |
     if upload.stat().st_size > limits.upload_bytes:
         raise Refused(too_large(limits))
     with upload.open("rb") as file:
-        found = sniff(file)
-        request = {"found": dataclasses.asdict(found), "limits": dataclasses.asdict(limits)}
-        facts, payload = sandbox.run(file, request, limits)
+        return _decoded(file, [sniff(file)], [upload.stat().st_size], folder, limits)[0]
+
+
+def take_all(contents: Iterable[bytes], folder: Path, limits: Limits = LIMITS) -> list[Image | Audio | Video]:
+    """Accept files that came together, such as those of a saved conversation; one that is refused refuses all."""
+    found, sizes = [], []
+    with tempfile.TemporaryFile() as file:
+        for content in contents:
+            found.append(sniff(io.BytesIO(content)))
+            sizes.append(file.write(content))
+        return _decoded(file, found, sizes, Path(folder), limits) if sizes else []
+
+
+def _decoded(
+    file: BinaryIO, found: list[Found], sizes: list[int], folder: Path, limits: Limits
+) -> list[Image | Audio | Video]:
+    """What stands in ``file``, one upload of ``sizes`` bytes behind the other, as parts."""
+    answers = sandbox.decode(file, found, sizes, limits)
+    return [_kept(one.container, *answer, folder) for one, answer in zip(found, answers, strict=True)]
+
+
+def _kept(container: str, facts: dict, payload: bytes, folder: Path) -> Image | Audio | Video:
+    """What the sandbox made of an upload, as a file of ``folder``."""
     part = facts.pop("part")
     path = fresh(folder, SUFFIX[part])
     path.write_bytes(payload)
-    log.info("took %s as %s: %s", found.container, part, facts)
+    log.info("took %s as %s: %s", container, part, facts)
     if part == "image":
         return Image(path, **facts)
     return Audio(path, **facts) if part == "audio" else Video(path, **facts)

@@ -17,11 +17,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
 from omni.errors import Refused
 from omni.media.limits import Limits
+from omni.media.sniff import Found
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +34,29 @@ ROOT = Path(__file__).resolve().parents[2]
 _AT_ONCE = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))  # so that many uploads do not fill the memory
 
 
-def run(upload: BinaryIO, request: dict, limits: Limits, program: tuple[str, ...] = DECODER) -> tuple[dict, bytes]:
+def run(upload: BinaryIO, request: dict, limits: Limits, program: tuple[str, ...]) -> tuple[dict, bytes]:
     """Run ``program`` (arguments of a Python) on an open upload.
 
     The program finds the upload at file 0 and answers at file 1; ``request`` is its last argument, as JSON.
     Returns the facts that it tells and the bytes of the file that it made. Raises Refused with the program's own
     sentence, or with one of ours where it had to be killed or died.
     """
+    return _run(upload, request, limits, 1, program)[0]
+
+
+def decode(upload: BinaryIO, found: Sequence[Found], sizes: Sequence[int], limits: Limits) -> list[tuple[dict, bytes]]:
+    """``run`` the decoder for files of ``sizes`` bytes that stand one behind the other: most of its time is the start.
+
+    One file that is refused refuses all.
+    """
+    request = {"found": [asdict(one) for one in found], "sizes": sizes, "limits": asdict(limits)}
+    return _run(upload, request, limits, len(sizes), DECODER)
+
+
+def _run(
+    upload: BinaryIO, request: dict, limits: Limits, count: int, program: tuple[str, ...]
+) -> list[tuple[dict, bytes]]:
+    """An answer for each of ``count`` files; where there are more to come, its ``bytes`` says how many follow."""
     command = [sys.executable, "-P", *program, json.dumps(request)]
     with _AT_ONCE, tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as complaints:
         upload.seek(0)
@@ -45,23 +64,27 @@ def run(upload: BinaryIO, request: dict, limits: Limits, program: tuple[str, ...
             command, stdin=upload, stdout=answer, stderr=complaints, env=_environment(), start_new_session=True
         )
         try:
-            status = child.wait(limits.decode_seconds)
+            status = child.wait(count * limits.decode_seconds)
         except subprocess.TimeoutExpired as cause:
             raise Refused("Reading this file took too long; please try a smaller or shorter one.") from cause
         finally:
             _end(child)
         answer.seek(0)
         complaints.seek(0)
-        return _answer(status, answer, complaints)
+        _log(status, complaints)
+        return [_answer(status, answer) for _ in range(count)]
 
 
-def confine(limits: Limits) -> None:
-    """Bound this process for good. To be called by the program, after its imports and before it reads file 0."""
-    cpu = int(2 * limits.decode_seconds) + 1  # decoders use two threads
+def confine(limits: Limits, count: int = 1) -> None:
+    """Bound this process, which reads ``count`` files, for good.
+
+    To be called by the program, after its imports and before it reads file 0.
+    """
+    cpu = int(2 * count * limits.decode_seconds) + 1  # decoders use two threads
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # the signal at the first says why, the second kills
     for what, bound in (
         (resource.RLIMIT_AS, limits.decode_bytes),
-        (resource.RLIMIT_FSIZE, 4 * limits.upload_bytes),
+        (resource.RLIMIT_FSIZE, 4 * count * limits.upload_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 3),  # 0, 1 and 2 are open: no name can be opened and no connection made
     ):
@@ -83,11 +106,14 @@ def _end(child: subprocess.Popen) -> None:
         child.wait()
 
 
-def _answer(status: int, answer: BinaryIO, complaints: BinaryIO) -> tuple[dict, bytes]:
-    """What the program said, or the sentence for how it ended."""
+def _log(status: int, complaints: BinaryIO) -> None:
     said = complaints.read(4_000).decode(errors="replace").strip()
     if said:
         log.warning("decoder (status %s): %s", status, said)
+
+
+def _answer(status: int, answer: BinaryIO) -> tuple[dict, bytes]:
+    """What the program said of the next file, or the sentence for how it ended."""
     if status == -signal.SIGXCPU:
         raise Refused("Reading this file took too long; please try a smaller or shorter one.")
     try:
@@ -99,4 +125,4 @@ def _answer(status: int, answer: BinaryIO, complaints: BinaryIO) -> tuple[dict, 
         raise Refused("This file cannot be read; it may be damaged, so please save it again or choose another one.")
     if "refused" in facts:
         raise Refused(str(facts["refused"]))
-    return facts, answer.read()
+    return facts, answer.read(int(facts.pop("bytes", -1)))

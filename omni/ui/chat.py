@@ -52,6 +52,7 @@ def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button, inside:
 def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Component], fresh: gr.Button) -> None:
     here, laid, thread, _, tray, words, line, asked, *_ = screen
     message = [here, laid, words]
+    light = {**LIGHT, "show_progress_on": line}  # else Gradio copies every output, the thread too, at each sign of life
     reply = asked.change(
         actions.answer,
         [here, composer.tells, *composer.wishes],
@@ -60,18 +61,18 @@ def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Compo
         show_progress_on=line,
         **HEAVY,
     )
-    reply.failure(actions.recover, message, screen, **LIGHT)
+    reply.failure(actions.recover, message, screen, **light)
 
-    gr.on([composer.send.click, words.submit], actions.send, message, screen, **LIGHT)
-    composer.stop.click(actions.stop, [here], screen, **LIGHT)
-    fresh.click(actions.clear, [here], screen, **LIGHT)
-    thread.suggest(actions.suggest, [here], screen, **LIGHT)
-    thread.again(actions.again, [here], screen, **LIGHT)
-    thread.instead(actions.instead, [here], screen, **LIGHT)
-    thread.version(actions.turn_to, [here], screen, **LIGHT)
-    thread.rate(actions.rate, [here], screen, **LIGHT)
-    thread.takeback(actions.take_back, message, screen, **LIGHT)
-    composer.inbox.upload(actions.attach, [here, laid, composer.inbox], screen, **LIGHT)
-    composer.kept.save.click(actions.save, [here], screen, **LIGHT)
-    composer.kept.open.upload(actions.open, [here, composer.kept.open], screen, **LIGHT)
-    tray.detach(actions.detach, [laid], screen, **LIGHT)
+    gr.on([composer.send.click, words.submit], actions.send, message, screen, **light)
+    composer.stop.click(actions.stop, [here], screen, **light)
+    fresh.click(actions.clear, [here], screen, **light)
+    thread.suggest(actions.suggest, [here], screen, **light)
+    thread.again(actions.again, [here], screen, **light)
+    thread.instead(actions.instead, [here], screen, **light)
+    thread.version(actions.turn_to, [here], screen, **light)
+    thread.rate(actions.rate, [here], screen, **light)
+    thread.takeback(actions.take_back, message, screen, **light)
+    composer.inbox.upload(actions.attach, [here, laid, composer.inbox], screen, **light)
+    composer.kept.save.click(actions.save, [here], screen, **light)
+    composer.kept.open.upload(actions.open, [here, composer.kept.open], screen, **light)
+    tray.detach(actions.detach, [laid], screen, **light)
