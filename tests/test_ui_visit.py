@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from omni.provenance.imprint import Imprint
 from omni.provenance.keys import Keys
 from omni.ui import visit
 from omni.ui.draft import Draft
+from omni.ui.thread import growing_value, thread_value
 from omni.ui.visit import Visit
 
 
@@ -49,6 +51,16 @@ def test_a_question_joins_the_thread_with_its_reply(here: Visit):
     waiting = asked(here, "one")
     assert texts(waiting) == [] and waiting.turn.asked.messages[-1].text == "one"
     assert texts(talked(here, "one")) == ["one", "to one"]
+
+
+def test_the_page_is_told_of_a_growing_reply_without_the_thread_before_it(here: Visit):
+    waiting = hearing(asked(talked(here, "one"), "two"), TextDelta("half"))
+    told, growing = json.loads(thread_value(waiting)), growing_value(waiting)
+    assert [message["text"] for message in told["messages"]] == ["one", "to one", "two"]
+    assert told["turn"] == growing["turn"] == waiting.turn.name
+    assert growing["message"]["parts"] == [{"kind": "text", "html": "<p>half</p>\n"}]
+    settled = json.loads(thread_value(visit.settle(waiting)))
+    assert settled["turn"] is None and settled["messages"][-1] == growing["message"] | {"text": "half", "stopped": True}
 
 
 def test_a_stop_keeps_what_was_said_and_marks_it(here: Visit):

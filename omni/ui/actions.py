@@ -32,7 +32,7 @@ from omni.ui.look import NO_TURN, NOTHING, Look
 from omni.ui.pacing import OneAtATime
 from omni.ui.player import SILENT, Voice
 from omni.ui.suggestions import Suggestion
-from omni.ui.thread import thread_value
+from omni.ui.thread import growing_value, thread_value
 from omni.ui.visit import Visit
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Screen(NamedTuple):
     saved: Any = AS_IT_IS  # a file that the browser is to keep
     tokens: Any = AS_IT_IS  # the inside of the last reply, see look.py
     turn: Any = AS_IT_IS
+    draft: Any = AS_IT_IS  # the reply under way
 
 
 def when_idle(action: Callable[..., Screen]) -> Callable[..., Screen]:
@@ -214,7 +215,7 @@ class Actions:
                         here = replace(here, draft=here.draft.plus(event))
                     screen = Screen(status=status.busy(here.draft, time.monotonic() - began))
                     if events:  # else a sign of life: only the seconds move
-                        shown = {"thread": thread_value(here), "player": voice.value(here.draft.speech)}
+                        shown = {"draft": growing_value(here), "player": voice.value(here.draft.speech)}
                         screen = screen._replace(visit=here, **shown)
                     yield _looked_into(screen, look)
                 screen = _ended(here, voice)

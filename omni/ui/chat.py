@@ -39,12 +39,13 @@ def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button, inside:
                 suggestions=suggestion_values(actions.suggestions),
                 about=engine.capabilities.about,
             )
+            draft = element("draft", {"turn": None, "message": None})
         with gr.Row(elem_id="omni-line"):
             line = element("status", status.quiet())
             player = element("player", SILENT, uses=("voice",))
         composer = build_composer(engine.capabilities)
     looks = [composer.kept.saved, inside.tokens, inside.turn]
-    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked, *looks]
+    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked, *looks, draft]
     _wire(actions, composer, screen, fresh)
     return actions
 

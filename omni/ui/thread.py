@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from functools import lru_cache
 from typing import Any
@@ -27,18 +28,24 @@ THOUGHTS = re.compile(r"\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
 MARKDOWN = MarkdownIt("js-default", {"html": False, "linkify": False, "breaks": True}).disable("image")
 
 
-def thread_value(visit: Visit | None) -> dict[str, Any]:
-    """The whole thread, with the question and the reply that are under way."""
+def thread_value(visit: Visit | None) -> str:
+    """The thread but for the reply that is under way, with the name of its turn, as JSON.
+
+    A value of many parts would be looked through by Gradio at each update of the page.
+    """
     if visit is None:
-        return {"messages": [], "busy": False}
+        return json.dumps({"messages": [], "turn": None})
     busy, stopped = visit.turn is not None, visit.stopped
     settled = visit.asked if busy else visit.conversation
     messages = [message_value(message, place in stopped) for place, message in enumerate(settled.messages)]
-    if busy:
-        messages.append(draft_value(visit.draft))
-    elif len(visit.ways) > 1:
+    if not busy and len(visit.ways) > 1:
         messages = [message | _version_value(visit, place) for place, message in enumerate(messages)]
-    return {"messages": messages, "busy": busy}
+    return json.dumps({"messages": messages, "turn": visit.turn.name if busy else None}, ensure_ascii=False)
+
+
+def growing_value(visit: Visit) -> dict[str, Any]:
+    """The reply that is under way, and the name of its turn: all that changes while it is made."""
+    return {"turn": visit.turn.name, "message": draft_value(visit.draft)}
 
 
 def _version_value(visit: Visit, place: int) -> dict[str, int]:

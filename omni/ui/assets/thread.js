@@ -1,6 +1,6 @@
 // The conversation: messages of text, pictures, sounds and clips; the one under way grows in place.
-// Value: {messages: [{role, parts, text, stopped, liked, version, versions}], busy}. Triggers: again, takeback, instead,
-// version, rate, suggest.
+// Value, as JSON: {messages: [{role, parts, text, stopped, liked, version, versions}], turn}, the turn being the one whose
+// reply is under way; see draft.js. Triggers: again, takeback, instead, version, rate, suggest.
 const scroller = () => root.closest(".omni-scroller") ?? document.scrollingElement;
 root.setAttribute("role", "log");
 root.setAttribute("aria-label", "Conversation");
@@ -52,23 +52,29 @@ const actions = (article, message, index, last) => {
   return made;
 };
 
-const drawMessage = (message, index, { busy, last }) => {
-  let article = root.querySelector(`:scope > article:nth-of-type(${index + 1})`);
-  if (!article || article.dataset.role !== message.role) {
+const drawn = new WeakMap();  // what an article shows, as JSON
+
+// Of a reply that is growing nothing can be done; that nothing else can be done meanwhile is the style sheet's affair.
+const drawMessage = (articles, message, index, { last, grows }) => {
+  const key = JSON.stringify([message, last, grows]);
+  let article = articles[index];
+  if (drawn.get(article) === key) return;
+  if (article?.dataset.role !== message.role) {
     const fresh = node("article", { data: { role: message.role }, ariaLabel: message.role === "user" ? "You" : "Reply" },
       node("div", { className: "omni-parts" }), node("footer"));
     article ? article.replaceWith(fresh) : root.append(fresh);
     article = fresh;
   }
+  drawn.set(article, key);
   drawParts(article.firstElementChild, message.parts);
-  article.classList.toggle("omni-growing", busy && last);
-  const key = JSON.stringify([message.text, message.stopped, message.liked, message.version, message.versions, busy, last]);
-  if (article.dataset.actions !== key) {
-    article.dataset.actions = key;
+  article.classList.toggle("omni-growing", grows);
+  const own = JSON.stringify([message.text, message.stopped, message.liked, message.version, message.versions, last, grows]);
+  if (article.dataset.actions !== own) {
+    article.dataset.actions = own;
     const footer = article.querySelector("footer");
     const focused = [...footer.children].indexOf(document.activeElement);
     footer.replaceChildren(
-      ...[message.role === "assistant" && madeByAI(), ...(busy ? [] : actions(article, message, index, last))].filter(Boolean));
+      ...[message.role === "assistant" && madeByAI(), ...(grows ? [] : actions(article, message, index, last))].filter(Boolean));
     if (focused >= 0) footer.children[focused]?.focus();
   }
 };
@@ -85,14 +91,25 @@ const drawSuggestions = () => {
     node("div", { className: "omni-suggestions" }, ...given.suggestions.map(card)));
 };
 
+const scrolled = (view) => view.scrollHeight - view.scrollTop - view.clientHeight;
+const NOTHING_YET = { role: "assistant", parts: [], text: "", stopped: false, liked: null };
+let thread = { messages: [], turn: null };
+
+// The reply under way; what is left of an earlier one does not count.
+const growing = () => (window.omniDraft?.turn === thread.turn ? window.omniDraft.message : NOTHING_YET);
+
 const draw = () => {
-  const { messages, busy } = props.value;
-  const view = scroller();
-  const asked = messages.length > root.querySelectorAll(":scope > article").length;
-  const following = (asked && messages.length) || view.scrollHeight - view.scrollTop - view.clientHeight < 120;
+  thread = JSON.parse(props.value);
+  const view = scroller(), busy = thread.turn !== null;
+  const messages = busy ? [...thread.messages, growing()] : thread.messages;
+  const articles = [...root.querySelectorAll(":scope > article")];
+  const following = (messages.length > articles.length && messages.length) || scrolled(view) < 120;
   root.querySelector(":scope > .omni-welcome")?.remove();
-  root.querySelectorAll(":scope > article").forEach((old, place) => place >= messages.length && old.remove());
-  messages.forEach((message, index) => drawMessage(message, index, { busy, last: index === messages.length - 1 }));
+  articles.splice(messages.length).forEach((old) => old.remove());
+  messages.forEach((message, index) => {
+    const last = index === messages.length - 1;
+    drawMessage(articles, message, index, { last, grows: busy && last });
+  });
   if (!messages.length) root.append(drawSuggestions());
   root.setAttribute("aria-busy", busy);
   const wasBusy = document.body.classList.contains("omni-busy");
@@ -101,9 +118,17 @@ const draw = () => {
   view.scrollTop = messages.length && following ? view.scrollHeight : view.scrollTop;
 };
 
+const grow = () => {
+  if (thread.turn === null || window.omniDraft.turn !== thread.turn) return;
+  const view = scroller(), following = scrolled(view) < 120;
+  drawMessage(root.querySelectorAll(":scope > article"), growing(), thread.messages.length, { last: true, grows: true });
+  if (following) view.scrollTop = view.scrollHeight;
+};
+
 new ResizeObserver(() => {  // a picture that has loaded makes the thread longer
   const view = scroller();
-  if (props.value.messages.length && view.scrollHeight - view.scrollTop - view.clientHeight < 400) view.scrollTop = view.scrollHeight;
+  if (thread.messages.length && scrolled(view) < 400) view.scrollTop = view.scrollHeight;
 }).observe(root);
+document.addEventListener("omni-draft", grow);
 watch("value", draw);
 draw();
