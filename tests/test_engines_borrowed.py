@@ -1,5 +1,9 @@
 """Replies on a lent GPU: how long it is asked for, and that nothing changes where none is lent."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +62,16 @@ def test_every_reply_asks_for_a_gpu(asked, monkeypatch):
     monkeypatch.setattr(spaces, "GPU", lend)
     next(iter(Borrowing(FakeEngine()).reply(asked, Wish(max_tokens=80))))
     assert lent == [20]
+
+
+def test_on_a_lent_gpu_everything_stands_before_a_reply_begins(tiny_omni: Path, tmp_path: Path):
+    """Nothing is fetched in a reply, and no thread is there for the fork to lose."""
+    command = [sys.executable, str(Path(__file__).with_name("lent_gpu.py")), str(tiny_omni), str(tmp_path)]
+    environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["device"] == "cuda" and seen["readers"] == 0
+    assert 0 <= seen["sent"] - seen["dense"] - seen["experts"] < 10_000  # what a trial left behind
+    assert seen["words"] and seen["samples"]
+    assert seen["hits"] and not seen["misses"] and not seen["read"]

@@ -52,6 +52,31 @@ def slots(experts: Experts) -> list[int]:
     return [held.cache.target for held in experts.pools]
 
 
+def test_all_experts_can_be_brought_before_they_are_asked_for(experts, slab_path):
+    experts.bring_all()
+    assert experts.bytes_held == experts.most_bytes
+    for number, held in enumerate(experts.pools):
+        for layer in range(len(held.pool.layers)):
+            keys = [(layer, expert) for expert in range(held.pool.experts)]
+            for key, slot in zip(keys, held.cache.acquire(keys), strict=True):
+                true = torch.empty_like(slot.memory)
+                experts.slab.read(number, *key, true)
+                assert slot.coming is None and torch.equal(slot.memory, true)
+                held.cache.release([slot])
+    assert experts.counts().misses == 0 and experts.bytes_held == experts.most_bytes
+
+
+def test_what_was_brought_makes_way_where_less_is_allowed(experts):
+    experts.bring_all()
+    experts.resize(experts.most_bytes // 2)
+    held = experts.pools[0]
+    for expert in (5, 0, 3):
+        slots = held.cache.acquire([(1, expert), (1, expert - 1 if expert else 2)])
+        assert [held.cache.wait(slot) is not None for slot in slots] == [True, True]
+        held.cache.release(slots)
+    assert held.cache.bytes_held <= held.budget
+
+
 def test_all_experts_fit_unless_a_budget_is_set_and_none_is_read_before_it_is_needed(experts):
     assert slots(experts) == [12, 4]
     assert experts.budget == experts.most_bytes == 12 * POOLS[0].shape.record_bytes + 4 * POOLS[1].shape.record_bytes

@@ -84,6 +84,7 @@ class SlotCache:
         self._oversized = False  # more slots than the target, because they were pinned when it shrank
         self._chunks: dict[int, list[Slot]] = {}
         self._chunk_number = 0
+        self._adopted: list[tuple[Sequence[Key], Tensor]] = []
         self._free: list[Slot] = []
         self._slots: dict[Key, Slot] = {}
         self._lock = threading.RLock()
@@ -97,7 +98,7 @@ class SlotCache:
     def bytes_held(self) -> int:
         """Bytes of all slots, in use or free."""
         with self._lock:
-            return self._size() * self.slot_bytes
+            return (self._size() + sum(len(keys) for keys, _ in self._adopted)) * self.slot_bytes
 
     @property
     def complete(self) -> bool:
@@ -164,12 +165,32 @@ class SlotCache:
         self._free = [slot for slot in self._free if slot.chunk != number]
 
     def _new_chunk(self, count: int) -> list[Slot]:
-        memory = self.make_memory(count * self.slot_bytes)
+        return self._slots_of(self.make_memory(count * self.slot_bytes))
+
+    def _slots_of(self, memory: Tensor) -> list[Slot]:
         self._chunk_number += 1
         pieces = memory.split(self.slot_bytes)
         slots = [Slot(piece, self._chunk_number, self.prepare(piece)) for piece in pieces]
         self._chunks[self._chunk_number] = slots
         return slots
+
+    def adopt(self, chunks: Sequence[tuple[Sequence[Key], Tensor]]) -> None:
+        """Have experts from the start: of each chunk, whose slots lie in it one behind the other, and its memory.
+
+        The slots are made where they are first used: until then the memory may be moved, and it is where a GPU is lent.
+        """
+        with self._lock:
+            self._adopted, self.target = list(chunks), self.most
+
+    def _take_up(self) -> None:
+        """Make slots of what was adopted."""
+        while self._adopted:
+            keys, memory = self._adopted.pop()
+            for key, slot in zip(keys, self._slots_of(memory), strict=True):
+                slot.key = key
+                self._slots[key] = slot
+                self.policy.pass_by(key)
+        self._shrink()
 
     # ---- use -----------------------------------------------------------------------------------------------------
 
@@ -180,6 +201,8 @@ class SlotCache:
         """
         with self._lock:
             self._own_process()
+            if self._adopted:
+                self._take_up()
             there = [self._standing(key) for key in keys]
             for slot in there:  # pin the hits first: no miss shall take their place
                 if slot is not None:

@@ -176,14 +176,16 @@ def load_model(
     policy: str = DEFAULT,
     kernel: Kernel | None = None,
     progress: Callable[[int, int], None] | None = None,
+    at_once: bool = False,
     **options,
 ) -> Loaded:
     """Load a checkpoint with at most ``memory`` bytes of experts in the memory of ``device``; None for all of them.
 
     ``checkpoint`` is a folder of safetensors, or a repository on the hub (``revision`` among the ``options``, which go
     to ``from_pretrained``). The slab is made beside it, or in ``folder``. With ``four_bit_dense`` the linear layers
-    that each token reads, the head among them, are kept in 4 bits too; see ``pack_linears``. Raises OSError, ValueError
-    (UnsupportedLayout, BudgetError) or SlabError, each with a sentence.
+    that each token reads, the head among them, are kept in 4 bits too; see ``pack_linears``. ``at_once`` brings all
+    experts now, see ``Experts.bring_all``. Raises OSError, ValueError (UnsupportedLayout, BudgetError) or SlabError,
+    each with a sentence.
     """
     device = torch.device(device)
     source = _local(checkpoint, options.pop("revision", None))
@@ -207,6 +209,8 @@ def load_model(
     if lacking := sorted(report["missing_keys"]):
         raise SlabError(f"{source} lacks {lacking[0]} ({len(lacking)} tensors in all); fetch the checkpoint again.")
     experts = hold(model, slab, kernel, device, memory, policy)
+    if at_once:
+        experts.bring_all()
     if four_bit_dense:
         pack_linears(model, kernel)
     fuse_norms(model)

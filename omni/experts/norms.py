@@ -56,5 +56,5 @@ def fuse_norms(model: nn.Module) -> None:
 
 def _near(one: nn.Module, other: nn.Module) -> bool:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(16, len(one.weight), generator=generator).to(one.weight)
+    x = torch.randn(16, len(one.weight), generator=generator).to(one.weight.device, one.weight.dtype)
     return torch.allclose(one(x), other(x), rtol=TWO_ROUNDINGS[x.dtype], atol=0)

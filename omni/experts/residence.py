@@ -116,6 +116,23 @@ class Experts:
         for index in order:  # who shrinks goes first, so that together they never take more than the budget
             self.pools[index].cache.resize(dealt[index])
 
+    def bring_all(self) -> None:
+        """Have every expert on the device from now on, without a reader, a stream or pinned memory.
+
+        For a GPU that is lent to a process of each reply: what is on it now is what that process begins with.
+        """
+        for number, held in enumerate(self.pools):
+            held.cache.adopt([self._layer(number, layer) for layer in range(len(held.pool.layers))])
+
+    def _layer(self, number: int, layer: int) -> tuple[list[Key], Tensor]:
+        """The experts of a layer, and their slots in one piece of the device's memory."""
+        held = self.pools[number]
+        keys = [(layer, expert) for expert in range(held.pool.experts)]
+        memory, fill = _ram(len(keys) * held.cache.slot_bytes), self._from_file(number, held.kernel)
+        for key, piece in zip(keys, memory.split(held.cache.slot_bytes), strict=True):
+            fill(key, piece)
+        return keys, memory.to(self.device)
+
     def counts(self) -> Counts:
         """What happened to all experts so far."""
         return sum((held.stats.total() for held in self.pools), Counts())

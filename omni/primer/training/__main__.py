@@ -2,7 +2,9 @@
 
 Word pieces, pictures, sound and clips are fitted one after the other, then the transformer; the result is shipped to
 ``omni/primer/weights``. Each stage goes on from its last checkpoint in ``--out``, so the same command goes on after an
-interruption. It needs the emoji font and espeak-ng (Debian: fonts-noto-color-emoji, libespeak-ng1).
+interruption; ``report.html`` in there tells how the transformer comes along. ``make train SMOKE=1`` rehearses all of it
+in two minutes and leaves the shipped weights alone. It needs the emoji font and espeak-ng (Debian:
+fonts-noto-color-emoji, libespeak-ng1).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ SHIPPED = (
     "video.safetensors",
     "audio.safetensors",
 )
+REHEARSAL = 0.002  # share of the usual minutes
 MINUTES = {"image": 40.0, "decoder": 15.0, "audio": 60.0, "video": 50.0, "model": 120.0}  # on two cores
 
 
@@ -45,6 +48,7 @@ def stages(out: Path, size: str, share: float) -> list[list[str]]:
 
 def ship(out: Path, weights: Path) -> None:
     """Copy what runs from the training folder to the package."""
+    weights.mkdir(parents=True, exist_ok=True)
     for name in SHIPPED:
         shutil.copyfile(out / name, weights / name)
         log.info("shipped %s, %.1f MB", name, (weights / name).stat().st_size / 1e6)
@@ -52,18 +56,26 @@ def ship(out: Path, weights: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("data/training"), help="folder of checkpoints")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the result is shipped to")
+    parser.add_argument("--out", type=Path, help="folder of checkpoints; data/training if not given")
+    parser.add_argument("--weights", type=Path, help="where the result is shipped to; into the package if not given")
     parser.add_argument("--size", choices=list(SIZES), default="nano")
     parser.add_argument("--share", type=float, default=1.0, help="share of the usual minutes, such as 0.01 to rehearse")
+    parser.add_argument("--smoke", action="store_true", help="rehearse everything at the smallest size in two minutes")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if not world.FONT.exists() or not voices.available():
         sys.exit("Training needs the emoji font and espeak-ng: apt-get install fonts-noto-color-emoji libespeak-ng1")
-    for stage in stages(arguments.out, arguments.size, arguments.share):
+    size, share, out, weights = arguments.size, arguments.share, arguments.out, arguments.weights or WEIGHTS
+    if arguments.smoke:
+        if out is None:
+            out = Path("data/rehearsal")
+            shutil.rmtree(out, ignore_errors=True)
+        size, share, weights = "tiny", REHEARSAL, arguments.weights or out / "shipped"
+    out = out or Path("data/training")
+    for stage in stages(out, size, share):
         log.info("stage: %s", " ".join(stage))
         subprocess.run([sys.executable, "-m", f"omni.primer.training.{stage[0]}", *stage[1:]], check=True)
-    ship(arguments.out, arguments.weights)
+    ship(out, weights)
 
 
 if __name__ == "__main__":
