@@ -28,11 +28,12 @@ def test_a_rehearsal_trains_ships_and_tells(tmp_path: Path):
     assert (WEIGHTS / "model.safetensors").read_bytes() == before
     told = diary.entries(out)
     assert told[0]["run"]["layers"] == 2
+    assert {"text", "visual", "audio"} <= set(told[-2]["losses"])
     answers = told[-1]["answers"]
     assert [one["asked"] for one in answers] == list(diary.REQUESTS)
     page = (out / "report.html").read_text()
     assert "draw a cat on blue" in page and "<polyline" in page
-    engine = PrimerEngine.open(out / "shipped")
+    engine = PrimerEngine.open(folder=out / "shipped", slabs=tmp_path)
     asked = Conversation(tmp_path, (Message("user", (Text("draw a cat on blue"),)),))
     made = [one for one in engine.reply(asked, Wish(frozenset({"image"}))) if isinstance(one, ImageReady)]
     assert made[0].pixels.shape == (256, 256, 3)

@@ -252,6 +252,8 @@ class Trainer:
             if self.budget.spent - saved > CHECKPOINT_SECONDS:
                 saved = self.budget.spent
                 self.save()
+        if report["tokens"]:
+            self._tell(report, self.budget.spent - started)
         self.save()
 
 
