@@ -10,6 +10,7 @@ import base64
 import io
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +112,18 @@ def _sound_url(samples: np.ndarray) -> str:
 
 
 @torch.no_grad()
-def expert_use(model: PrimerForCausalLM, batch: dict[str, Tensor]) -> dict[str, Any]:
+def expert_use(model: PrimerForCausalLM, batches: Iterable[dict[str, Tensor]]) -> dict[str, Any]:
     """How many tokens of each of MODALITIES each expert takes, (layers, modalities, experts), and what that tells.
 
     ``information`` is the normalised mutual information of modality and expert by layer. Marks count as text.
     """
+    shares = sum(_shares(model, batch) for batch in batches)
+    return {"shares": shares.tolist(), "information": [round(one, 4) for one in mutual_information(shares)]}
+
+
+def _shares(model: PrimerForCausalLM, batch: dict[str, Tensor]) -> np.ndarray:
     real = (batch["ids"] != v.PAD).flatten()
     routing = model.model(batch["ids"], batch["positions"]).routing
     chosen = torch.stack([layer.chosen[real] for layer in routing], 1).cpu().numpy()
     labels = [MODALITIES.index(v.modality(token)) for token in batch["ids"].flatten()[real].tolist()]
-    shares = shares_of(chosen, labels, len(MODALITIES), model.config.num_experts)
-    return {"shares": shares.tolist(), "information": [round(one, 4) for one in mutual_information(shares)]}
+    return shares_of(chosen, labels, len(MODALITIES), model.config.num_experts)

@@ -166,7 +166,7 @@ class Trainer:
         )
         self.memory: Memory = deque(maxlen=REMEMBERED)
         self.step, spent = 0, 0.0
-        self.seen: dict[str, Tensor] = {}  # the last micro-batch
+        self.seen: list[dict[str, Tensor]] = []  # the last step
         if state := load_checkpoint(out / "model.checkpoint"):
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -187,7 +187,7 @@ class Trainer:
                 loss.backward()
                 counts = counted if counts is None else [a + b for a, b in zip(counts, counted, strict=True)]
                 report["tokens"] += (batch["ids"] != vocabulary.PAD).sum().item()
-        self.seen = batch
+        self.seen = micro_batches
         set_rate(self.optimizer, self.budget.rate(decay=DECAY))
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -218,9 +218,8 @@ class Trainer:
     def _look(self) -> None:
         """Note what the shipped weights answer and which experts they use."""
         shipped = shipping.load(self.out)
-        seen = {name: value.cpu() for name, value in self.seen.items()}
         told = diary.answers(shipped, Tokenizers.load(self.out))
-        diary.note(self.out, step=self.step, answers=told, experts=diary.expert_use(shipped, seen))
+        diary.note(self.out, step=self.step, answers=told, experts=diary.expert_use(shipped, self.seen))
         write_report(self.out)
 
     def _tell(self, report: dict, seconds: float) -> None:
