@@ -11,19 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from omni.bench.browser import FLAGS as COMMON
+
 playwright = pytest.importorskip("playwright.sync_api")
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--mute-audio",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+FLAGS = (*COMMON, "--disable-background-networking", "--disable-component-update", "--disable-sync")
 PATIENCE = 20_000  # milliseconds that one step of the page may take on a loaded machine
 
 
