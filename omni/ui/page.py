@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.tunneling import CURRENT_TUNNELS
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from omni.engine import Engine
@@ -23,6 +24,7 @@ from omni.ui.check import build_check
 from omni.ui.element import ASSETS
 from omni.ui.engines import build_title
 from omni.ui.exam import build_exam
+from omni.ui.first import ScriptFirst
 from omni.ui.inside import build_inside, make_inside
 from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
@@ -30,6 +32,7 @@ from omni.ui.talks import Talks
 from omni.ui.theme import THEME
 from omni.ui.tools import build_tools
 
+QUEUE_PAUSE = 0.01  # seconds between two looks at an empty queue; Gradio's own thousand a second take 7 % of a core
 UPLOADS_LAST = (3600, 3600)  # seconds: how often uploads are looked through, how old they may become
 
 
@@ -44,7 +47,9 @@ class Page:
     def launch(self, routes: Sequence[BaseRoute] = ()) -> None:
         """Serve until the process is ended, with more ``routes`` beside the page."""
         try:
-            self.blocks.launch(**launch_options(self.settings), app_kwargs={"routes": [*self.routes, *routes]})
+            first = Middleware(ScriptFirst, script=(ASSETS / "first.js").read_text())
+            served = {"routes": [*self.routes, *routes], "middleware": [first]}
+            self.blocks.launch(**launch_options(self.settings), app_kwargs=served)
         finally:
             for tunnel in CURRENT_TUNNELS:  # processes, which would outlive a program that starts again in its place
                 tunnel.kill()
@@ -89,6 +94,7 @@ def build_page(
             build_tools(actions)
     talks = Talks(engine, actions.model, root, keys, settings.live_minutes)
     queued = blocks.queue(max_size=settings.queue_size, default_concurrency_limit=1)
+    queued._queue.sleep_when_free = QUEUE_PAUSE
     return Page(queued, [talks.route, *routes], settings)
 
 

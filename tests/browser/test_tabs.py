@@ -51,3 +51,17 @@ def test_a_tab_is_chosen_by_keyboard(page: Page):
     page.keyboard.press("Enter")
     expect(page.get_by_role("tab", name="Live")).to_have_attribute("aria-selected", "true")
     expect(page.get_by_role("tabpanel")).to_have_attribute("id", "omni-tab-live")
+
+
+def test_a_page_at_rest_does_nothing(page: Page):
+    """What ticks at every frame asks for the time."""
+    page.wait_for_timeout(1500)
+    asked = page.evaluate("""async () => {
+        let count = 0;
+        const now = performance.now.bind(performance);
+        performance.now = () => { count += 1; return now(); };
+        await new Promise((done) => setTimeout(done, 1500));
+        performance.now = now;
+        return count;
+    }""")
+    assert asked < 15
