@@ -38,7 +38,7 @@ def test_the_published_checkpoint_is_told_with_its_true_size(machine):
 def test_too_little_memory_or_disk_is_said_with_both_numbers(machine):
     machine.setattr(engines, "_free_memory", lambda: 4 * GB)
     assert of(Settings(device="cpu"))["qwen3-omni"].lacks == (
-        "It needs 7.0 GB of memory, and 4.0 GB are free on this machine."
+        "It needs 6.2 GB of memory, and 4.0 GB are free on this machine."
     )
     machine.setattr(engines, "_free_memory", lambda: 16 * GB)
     machine.setattr(engines, "_free_disk", lambda _: 50 * GB)

@@ -97,11 +97,12 @@ def _sizes(model: str, device: str) -> tuple[int, int, int, int]:
     """Bytes of memory, the least and with all experts; of the checkpoint in 16 bits; of its experts in 4 bits."""
     from omni.experts.plan import DTYPE, blank_plan, find_config, take_inventory
 
-    inventory = take_inventory(find_config(model)[0], device)
+    config = find_config(model)[0]
+    inventory = take_inventory(config, device)
     plan = blank_plan(inventory, four_bit_dense=True)
     pools = [held.pool for held in inventory.pools]
     experts = sum(pool.records * 3 * pool.shape.hidden * pool.shape.inner * DTYPE.itemsize for pool in pools)
-    dense = sum(whole for whole, _ in inventory.dense.values())
+    dense = sum(whole for whole, _ in take_inventory(config, "cuda").dense.values())  # all of it, in the file
     slab = sum(pool.records * pool.shape.record_bytes for pool in pools)
     return plan.needed_bytes, plan.fixed_bytes + plan.most_bytes, dense + experts, slab
 
