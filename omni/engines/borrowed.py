@@ -1,7 +1,8 @@
 """Replies on a GPU that is lent for each of them (Hugging Face ZeroGPU); anywhere else an engine stays as it is.
 
-A lent GPU is seen by a process that is forked for one reply and then gone: what an engine keeps between replies must
-not be on the GPU, and is not, since experts, threads and pinned memory are made in the process that first uses them.
+A lent GPU is seen by a process that is forked for one reply and then gone. It begins with what was put on the GPU
+before the first reply, and nothing that it brings there outlasts it; threads and pinned memory are made in the process
+that first uses them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ LONGEST = 120
 def lent_bytes() -> int | None:
     """Memory of the GPU that is lent for each reply, which is not there to be asked before; None where none is lent."""
     return Config.zerogpu_cuda_total_memory if Config.zero_gpu else None
+
+
+def at_once(budget: int | None) -> bool:
+    """Whether all experts go to the GPU before any reply: where one is lent, and no ``budget`` keeps them off it."""
+    return budget is None and lent_bytes() is not None
 
 
 def seconds_for(conversation: Conversation, wish: Wish) -> int:

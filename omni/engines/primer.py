@@ -20,7 +20,7 @@ import torch
 from omni import media
 from omni.conversation import Audio, Conversation, Image, Message, Part, Text, Video
 from omni.engine import Capabilities, Card, Wish
-from omni.engines.borrowed import lent_bytes
+from omni.engines.borrowed import at_once
 from omni.engines.inspection import Inspection, components_of, routed_parameters
 from omni.engines.primer_strand import Strand
 from omni.engines.primer_writer import Writer, count_tokens
@@ -182,7 +182,7 @@ def load_with_experts(
     slab = loading.open_slab(folder, slabs or Path(tempfile.gettempdir()), pools, kernel, None, device)
     model = shipping.load(folder, model=model).to(device)
     experts = loading.hold(model, slab, kernel, device, budget)
-    if budget is None and lent_bytes() is not None:
+    if at_once(budget):
         experts.bring_all()
     return model, experts
 

@@ -18,7 +18,7 @@ from transformers import Qwen3OmniMoeForConditionalGeneration
 
 from omni.conversation import Audio, Conversation
 from omni.engine import Capabilities, Wish
-from omni.engines.borrowed import lent_bytes
+from omni.engines.borrowed import at_once
 from omni.engines.inspection import Inspection
 from omni.engines.qwen3_omni_inside import Routes, card_of
 from omni.engines.qwen3_omni_opening import REPOSITORY, config_of, fetch, first_line, room_for, told
@@ -95,7 +95,7 @@ class Qwen3OmniEngine:
             reader = Reader(folder, int(room.context_tokens * MEDIA_SHARE), system)
             loaded = loading.load_model(
                 folder, room.experts_bytes, where, dtype, slabs, room.four_bit_dense, progress=told(report),
-                at_once=room.experts_bytes is None and lent_bytes() is not None,
+                at_once=at_once(room.experts_bytes),
             )  # fmt: skip
         except (SlabError, ValueError, OSError) as error:  # each of them has a sentence
             raise OmniError(f"Qwen3-Omni cannot start: {first_line(error)}.") from error

@@ -1,6 +1,6 @@
 """The program that runs in the sandbox: uploads in, a normalised file out for each.
 
-Started by ``sandbox.run`` as ``python -m omni.media.decode REQUEST``. Imports numpy, Pillow, av, soundfile and
+Started by ``sandbox.decode`` as ``python -m omni.media.decode REQUEST``. Imports numpy, Pillow, av, soundfile and
 pypdfium2 and no model library, so that it starts in a fraction of a second. Knows neither the upload's name nor where
 the file goes.
 """

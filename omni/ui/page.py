@@ -32,7 +32,7 @@ from omni.ui.talks import Talks
 from omni.ui.theme import THEME
 from omni.ui.tools import build_tools
 
-QUEUE_PAUSE = 0.01  # seconds between two looks at an empty queue; Gradio's own thousand a second take 7 % of a core
+QUEUE_PAUSE = 0.01  # seconds between two looks at an empty queue; Gradio's own thousand a second double what rest costs
 UPLOADS_LAST = (3600, 3600)  # seconds: how often uploads are looked through, how old they may become
 
 

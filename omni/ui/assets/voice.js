@@ -1,6 +1,6 @@
 // Speech on a Web Audio clock: each piece sounds where the one before it ends, the first one `lead` seconds after it came.
 // `changed` is called when the voice begins, ends or is silenced.
-// A clock that runs costs a tenth of a core, so it rests while there is nothing to say.
+// A clock that runs takes processor time, sound or none, so it rests while there is nothing to say.
 const REST = 5000;  // milliseconds of silence before it does
 
 const makeVoice = (lead, changed) => {
