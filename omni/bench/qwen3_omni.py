@@ -129,7 +129,9 @@ def largest_share(config, memory: int) -> float:
 
 
 def answered(folder: Path, share: float) -> dict:
-    """What one process measures with that share of the experts in memory."""
+    """What one process measures with that share of the experts in memory, the page loaded beside it."""
+    import omni.ui.page  # noqa: F401  -- a tenth of a gigabyte, which the plan counts
+
     peak, config = Peak(), config_of(folder)
     plan = plan_of(config)
     budget = int(share * plan.most_bytes)

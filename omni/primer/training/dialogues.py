@@ -206,9 +206,11 @@ def talk(rng: np.random.Generator) -> Dialogue:
 
 
 def add_up(rng: np.random.Generator) -> Dialogue:
-    """A sum; one in three has a number over ten in reach, and many are spoken."""
-    dialogue = Dialogue((Turn(*arithmetic(rng, 20 if rng.random() < 0.35 else 10)),))
-    return aloud(dialogue, rng) if speakable(dialogue) and rng.random() < 0.15 else dialogue
+    """A sum, spoken or written, or several written ones in a row; one in three has a number over ten in reach."""
+    sums = [arithmetic(rng, 20 if rng.random() < 0.35 else 10) for _ in range(pick(rng, (1, 1, 3, 6)))]
+    dialogue = Dialogue(tuple(Turn(*one) for one in sums))
+    alone = len(sums) == 1 and speakable(dialogue)
+    return aloud(dialogue, rng) if alone and rng.random() < 0.3 else dialogue
 
 
 def arithmetic(rng: np.random.Generator, most: int = 10) -> tuple[tuple[str], str]:
@@ -293,8 +295,8 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.12), (describe, 0.08), (ask, 0.26), (watch, 0.04), (film, 0.09), (say, 0.11), (heard, 0.04), (talk, 0.05),
-    (add_up, 0.20), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12),
+    (draw, 0.12), (describe, 0.08), (ask, 0.36), (watch, 0.04), (film, 0.09), (say, 0.11), (heard, 0.04), (talk, 0.05),
+    (add_up, 0.17), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first

@@ -35,7 +35,7 @@ CHECKPOINT_SECONDS = 600
 TOLD_STEPS = 25
 DECAY = 0.5  # of a run, in which the learning rate falls
 WEIGHTS = {"text": 3.5, "audio": 1.0, "visual": 1.2}
-NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 6.0, 1e-4, 1e-3, 1e-4
+NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 3.0, 1e-4, 1e-3, 1e-4
 BALANCE_STEP = 1e-3
 TEMPERATURE = 0.07
 REMEMBERED = 64  # micro-batches whose pairs are negatives for the next ones
@@ -50,19 +50,36 @@ def loss_of(
     model: PrimerForCausalLM, batch: dict[str, Tensor], predicted: int, report: dict, memory: Memory | None = None
 ) -> Tensor:
     """The loss of one micro-batch, as its share of a step that predicts ``predicted`` tokens; sums go to ``report``."""
-    output = model.model(batch["ids"], batch["positions"])
+    with halfway(model) as early:
+        output = model.model(batch["ids"], batch["positions"])
     hidden, labels = output.last_hidden_state.flatten(0, 1), batch["labels"].flatten()
     total = hidden.new_zeros((), dtype=torch.float32)
     for group, ids in vocabulary.GROUPS.items():
         targets = torch.where((labels >= ids.start) & (labels < ids.stop), labels - ids.start, IGNORED)
         loss, spread = _read(model, hidden, targets, group, group, report)
         total = total + WEIGHTS[group] * loss + OUTPUT_Z * spread
-    total = total + NAMING * _read(model, hidden, batch["names"].flatten(), "text", "naming", report)[0]
+    names = batch["names"].flatten()
+    total = total + NAMING * _read(model, hidden, names, "text", "naming", report)[0]
+    total = total + NAMING * _read(model, early[0].flatten(0, 1), names, "text", "early naming", report)[0]
     if len(batch["pairs"]):
         memory = deque() if memory is None else memory
         total = total + CONTRAST * contrast(model, output.last_hidden_state, batch["pairs"], memory, report)
     real = batch["ids"] != vocabulary.PAD
     return total / predicted + router_loss(output.routing, real) * real.sum() / predicted
+
+
+@contextmanager
+def halfway(model: PrimerForCausalLM):
+    """Inside, each forward pass adds its hidden states (B, L, H) from the middle of the layers, ready for the head.
+
+    A thing that is named there already can be compared with the words of a question by the layers above (deep
+    supervision, arXiv 1409.5185); named at the top alone, "is there a fox" was answered no better than by chance.
+    """
+    seen: list[Tensor] = []
+    layer = model.model.layers[(len(model.model.layers) - 1) // 2]
+    hook = layer.register_forward_hook(lambda _module, _given, output: seen.append(model.model.norm(output[0])))
+    yield seen
+    hook.remove()
 
 
 def _read(model: PrimerForCausalLM, hidden: Tensor, targets: Tensor, group: str, name: str, report: dict):
