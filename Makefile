@@ -1,4 +1,4 @@
-# make run | test | lint | screenshots | train | exam | bench | bench-live | bench-page | bench-experts | bench-remote | bench-watermark | bench-real | figures | gpu
+# make run | test | lint | screenshots | train | train-pack | exam | bench | bench-live | bench-page | bench-experts | bench-remote | bench-watermark | bench-real | figures | gpu
 # Everything happens in .venv, which is made once and refreshed when a requirements file changes.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := 2.13.0
 
-.PHONY: run test lint browser servers screenshots train exam bench bench-live bench-page bench-experts bench-remote bench-watermark figures bench-real gpu
+.PHONY: run test lint browser servers screenshots train train-pack exam bench bench-live bench-page bench-experts bench-remote bench-watermark figures bench-real gpu
 
 run: $(VENV)/run.stamp
 	$(PY) app.py $(ARGS)
@@ -35,7 +35,10 @@ servers: $(VENV)/test.stamp
 	  vllm-omni==0.30.0 msgspec msgpack pyzmq xxhash pybase64 || echo "No protocols could be had: their tests will be skipped."
 
 train: $(VENV)/run.stamp
-	$(PY) -m omni.primer.training $(if $(SMOKE),--smoke) $(ARGS)
+	$(PY) -m omni.primer.training $(if $(SMOKE),--smoke) $(if $(SIZE),--size $(SIZE)) $(if $(PACK),--pack $(PACK)) $(ARGS)
+
+train-pack: $(VENV)/run.stamp
+	$(PY) -m omni.primer.training.packing $(ARGS)
 
 exam: $(VENV)/test.stamp
 	$(PY) -m omni.exams $(ARGS)

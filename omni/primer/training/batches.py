@@ -7,6 +7,7 @@ named where it ends and each thing where its picture stands: a second reading of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +53,11 @@ class Sample:
 
 BLANK_IMAGE = [0] * IMAGE_CODES
 BLANK_CLIP = BLANK_IMAGE, [[0] * LATER_CODES] * (FRAMES - 1)
+
+
+Voiced = Callable[
+    [np.random.Generator, int], list[Sample]
+]  # one sample, or the two of a pair, in which somebody speaks
 
 
 @dataclass
@@ -281,8 +287,9 @@ def _pairs(samples: list[Sample]) -> Tensor:
 class Stream(IterableDataset):
     """Endless steps of training, each a list of micro-batches of samples of like length."""
 
-    def __init__(self, weights: Path, tokens: int, micro: int, seed: int):
-        self.weights, self.tokens, self.micro, self.seed = weights, tokens, micro, seed
+    def __init__(self, weights: Path, tokens: int, micro: int, seed: int, voiced: Voiced | None = None):
+        """What is said aloud is taken from ``voiced``, if given: a machine without voices has it packed."""
+        self.weights, self.tokens, self.micro, self.seed, self.voiced = weights, tokens, micro, seed, voiced
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
@@ -294,26 +301,33 @@ class Stream(IterableDataset):
 
     def _steps(self, scribe: Scribe):
         while True:
-            batches = micro_batches(pool(scribe, POOL_STEPS * self.tokens), self.micro)
+            batches = micro_batches(pool(scribe, POOL_STEPS * self.tokens, self.voiced), self.micro)
             order = scribe.rng.permutation(len(batches))
             for step in np.array_split(order, POOL_STEPS):
                 yield [batches[index] for index in step]
 
 
-def pool(scribe: Scribe, tokens: int) -> list[Sample]:
+def some_dialogues(rng: np.random.Generator) -> tuple[Dialogue, ...]:
+    """A dialogue, or often a pair of them about one scene."""
+    return pair(rng) if rng.random() < 0.31 else (random_dialogue(rng),)
+
+
+def pool(scribe: Scribe, tokens: int, voiced: Voiced | None = None) -> list[Sample]:
     """Random samples of about ``tokens`` tokens in all, shortest first, the two of a pair side by side."""
     samples, total, rng = [], 0, scribe.rng
     while total < tokens:
-        kind = rng.random()
-        if kind < 0.04:
+        if rng.random() < 0.04:
             fresh = [scribe.blank_request(world.random_scene(rng))]
-        elif kind < 0.34:
-            fresh = [scribe.write(dialogue) for dialogue in pair(rng)]
+        else:
+            dialogues = some_dialogues(rng)
+            if voiced is not None and any(one.voiced for one in dialogues):
+                fresh = voiced(rng, len(dialogues))
+            else:
+                fresh = [scribe.write(dialogue) for dialogue in dialogues]
+        if len(fresh) == 2:
             number = int(rng.integers(1 << 30))
             for sample in fresh:
                 sample.pair = number
-        else:
-            fresh = [scribe.write(random_dialogue(rng))]
         fresh = [sample for sample in fresh if len(sample.sequence) <= MAX_TOKENS]
         samples += fresh
         total += sum(len(sample.sequence) for sample in fresh)

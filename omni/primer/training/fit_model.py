@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import os
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from omni.primer.training import diary, precision
 from omni.primer.training.batches import Stream
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
 from omni.primer.training.optim import muon_for, set_rate
+from omni.primer.training.packing import open_pack
 from omni.primer.training.report import write_report
 from omni.primer.vocabulary import AUDIO_CODES
 
@@ -250,20 +253,19 @@ class Trainer:
         rate = round(self.budget.rate(decay=DECAY), 4)
         diary.note(self.out, step=self.step, **figures, rate=rate, losses=losses)
 
-    def run(self, tokens: int, micro: int, workers: int) -> None:
-        """Train until the clock runs out."""
-        stream = DataLoader(Stream(self.out, tokens, micro, seed=self.step + 1), batch_size=None, num_workers=workers)
+    def run(self, stream: Iterable[list[dict[str, Tensor]]], stop: float = math.inf) -> None:
+        """Train on the steps of ``stream`` until the clock runs out, or for ``stop`` minutes, to be gone on from."""
         config, parameters = self.model.config, sum(one.numel() for one in self.model.parameters())
         told = {"layers": config.num_hidden_layers, "width": config.hidden_size, "experts": config.num_experts}
         diary.note(self.out, run={**told, "parameters": parameters})
-        report, saved = _fresh_report(), self.budget.spent
+        report, saved, last = _fresh_report(), self.budget.spent, self.budget.spent + 60 * stop
         started = self.budget.spent
         for micro_batches in stream:
             self.take_step(micro_batches, report)
             if self.step % TOLD_STEPS == 0:
                 self._tell(report, self.budget.spent - started)
                 report, started = _fresh_report(), self.budget.spent
-            if self.budget.share >= 1:
+            if self.budget.share >= 1 or self.budget.spent > last:
                 break
             if self.budget.spent - saved > CHECKPOINT_SECONDS:
                 saved = self.budget.spent
@@ -300,11 +302,18 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=75.0, help="minutes of training in all, interruptions not counted"
     )
-    parser.add_argument("--tokens", type=int, default=8000, help="tokens a step")
-    parser.add_argument("--micro", type=int, default=2400, help="tokens a micro-batch, padding included")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make data")
+    parser.add_argument("--stop", type=float, default=math.inf, help="minutes after which this run rests")
+    on_gpu = torch.cuda.is_available()
+    parser.add_argument("--tokens", type=int, default=65_536 if on_gpu else 8000, help="tokens a step")
+    parser.add_argument(
+        "--micro", type=int, default=32_768 if on_gpu else 2400, help="tokens a micro-batch, padding included"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=max(1, (os.cpu_count() or 1) - 2), help="processes that make data"
+    )
+    parser.add_argument("--pack", type=Path, help="speech and glyphs, for a machine without voices and font")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
     parser.add_argument("--from", dest="start_from", type=Path, help="shipped weights to start from")
     parser.add_argument(
         "--renew", nargs="*", choices=CODED, default=[], help="with --from: codes that another tokeniser makes now"
@@ -323,7 +332,9 @@ def main() -> None:
         arguments.renew,
         arguments.rate,
     )
-    trainer.run(arguments.tokens, arguments.micro, arguments.workers)
+    voiced = open_pack(arguments.pack, arguments.out) if arguments.pack else None
+    stream = Stream(arguments.out, arguments.tokens, arguments.micro, seed=trainer.step + 1, voiced=voiced)
+    trainer.run(DataLoader(stream, batch_size=None, num_workers=arguments.workers), arguments.stop)
 
 
 if __name__ == "__main__":

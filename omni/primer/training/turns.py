@@ -72,6 +72,11 @@ class Dialogue:
     turns: tuple[Turn, ...]
     about: Scene | Clip | None = None
 
+    @property
+    def voiced(self) -> bool:
+        """Whether anybody speaks in it."""
+        return any(turn.spoken or any(isinstance(part, Said) for part in turn.user) for turn in self.turns)
+
 
 def pick(rng: np.random.Generator, options):
     """One of a sequence, each as likely."""

@@ -207,9 +207,26 @@ def canonical(scene: Scene) -> Scene:
     return scene
 
 
+_given: dict[str, Image.Image] = {}
+
+
+def use_glyphs(images: dict[str, Image.Image]) -> None:
+    """Draw with these images instead of the font, which need not be there then."""
+    _given.update(images)
+    glyph_image.cache_clear()
+    _sprite.cache_clear()
+
+
+def glyphs() -> list[str]:
+    """The characters of all things of the book."""
+    return [*GLYPHS.values(), *(glyph for colours in COLOURED.values() for glyph in colours.values())]
+
+
 @cache
-def _glyph(character: str) -> Image.Image:
+def glyph_image(character: str) -> Image.Image:
     """The glyph, RGBA, cropped to its ink and centred in a square."""
+    if character in _given:
+        return _given[character]
     font = ImageFont.truetype(str(FONT), FONT_SIZE)
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((8, 8), character, font=font, embedded_color=True)
@@ -223,7 +240,7 @@ def _glyph(character: str) -> Image.Image:
 @lru_cache(maxsize=4096)
 def _sprite(character: str, pixels: int, angle: int = 0) -> np.ndarray:
     """(pixels, pixels, 4) float32, 0..1, turned by ``angle`` degrees."""
-    glyph = _glyph(character)
+    glyph = glyph_image(character)
     if angle:
         glyph = glyph.rotate(angle, Image.Resampling.BICUBIC)
     small = glyph.resize((pixels, pixels), Image.Resampling.LANCZOS)
