@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from omni.primer.training import outside, world
+from omni.primer.training.seeing import about, claim, is_there, premise
 from omni.primer.training.sounds import NOTES, TIMBRES
-from omni.primer.training.troubles import NOTHING_HEARD, claim, nothing_shown, premise, trouble
+from omni.primer.training.troubles import NOTHING_HEARD, nothing_shown, trouble
 from omni.primer.training.turns import Dialogue, Said, Silence, Tone, Turn, Unknown, pick, sentence
 from omni.primer.training.wordings import (
     BACKGROUND,
@@ -19,7 +20,6 @@ from omni.primer.training.wordings import (
     DRAW,
     FILM,
     HEARD,
-    IS_THERE,
     LISTEN,
     PLAY,
     SAY,
@@ -96,13 +96,13 @@ def any_question(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A question about a picture, often after what may not be in it, and its answer."""
     kind, one = rng.random(), not scene.other and scene.count == 1
     if kind < 0.4:
-        return _is_there(scene, rng)
+        return is_there(scene, rng)
     if kind < 0.5:
         return premise(scene, rng)
     if kind < 0.55 and one:
         return claim(scene, rng)
     if kind < 0.58 and one:
-        return f"how many {world.plural(Thing(scene.thing.name))} are there", "There is one."
+        return about(scene, "number", rng)
     return question_about(scene, rng)
 
 
@@ -114,44 +114,31 @@ def question_about_clip(clip: Clip, rng: np.random.Generator) -> tuple[str, str]
         options.append((pick(rng, WHICH), f"It is {article(thing.words)}."))
         options.append((f"does the {thing.name} move", f"Yes, it {world.MOTIONS[clip.motion]}."))
         if thing.colour:
-            options.append((f"what colour is the {thing.name}", f"It is {thing.colour}."))
+            options.append((f"what colour is the {thing.name}", f"I see {article(thing.words)}."))
     return pick(rng, options)
 
 
 def question_about(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A question about a picture and its answer."""
     thing, other = scene.thing, scene.other
-    questions = [
-        (pick(rng, BACKGROUND), f"It is {scene.background}."),
-        _is_there(scene, rng),
-    ]
+    questions = [(pick(rng, BACKGROUND), f"It is {scene.background}."), is_there(scene, rng)]
     if thing.colour:
-        noun = thing.name if scene.count == 1 else world.plural(Thing(thing.name))
-        verb, pronoun = ("is", "It is") if scene.count == 1 else ("are", "They are")
-        questions.append((f"what colour {verb} the {noun}", f"{pronoun} {thing.colour}."))
+        questions.append(about(scene, "colour", rng))
     if other:
         questions += [
             (f"what is {scene.relation} the {other.name}", sentence(article(thing.words))),
-            (f"where is the {thing.name}", f"It is {scene.relation} the {other.name}."),
+            about(scene, "place", rng),
             (pick(rng, ("how many things are there", "how many things do you see")), "There are two."),
         ]
     elif scene.count > 1:
-        name = world.plural(Thing(thing.name))
-        how_many = (f"how many {name} are there", f"how many {name} do you see", "how many are there", "count them")
-        questions += [(pick(rng, how_many), f"There are {world.NUMBERS[scene.count]}.")] * 3
+        question, answer = about(scene, "number", rng)
+        questions += [(pick(rng, (question, question, "how many are there", "count them")), answer)] * 3
     else:
-        questions += [(f"where is the {thing.name}", f"It is {scene.position}.")] * 2
+        questions += [about(scene, "place", rng)] * 2
         questions.append((pick(rng, WHICH), f"It is {article(thing.words)}."))
         if scene.size:
-            questions.append((f"is the {thing.name} big or small", f"It is {scene.size}."))
+            questions.append(about(scene, "size", rng))
     return pick(rng, questions)
-
-
-def _is_there(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    present = [thing.name for thing in (scene.thing, scene.other) if thing]
-    name = pick(rng, present) if rng.random() < 0.5 else pick(rng, world.OBJECTS)
-    question = pick(rng, IS_THERE).format(article(name))
-    return question, f"Yes, I see {article(name)}." if name in present else f"No, I see {article(present[0])}."
 
 
 def watch(rng: np.random.Generator, clip: Clip | None = None) -> Dialogue:
