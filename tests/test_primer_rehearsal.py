@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from omni.engine import Wish
 from omni.engines.primer import PrimerEngine
 from omni.events import ImageReady
 from omni.primer.training import diary, voices, world
-from omni.primer.training.__main__ import WEIGHTS
+from omni.primer.training.packing import TOKENIZERS, WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,6 +38,23 @@ def test_a_rehearsal_trains_ships_and_tells(tmp_path: Path):
     asked = Conversation(tmp_path, (Message("user", (Text("draw a cat on blue"),)),))
     made = [one for one in engine.reply(asked, Wish(frozenset({"image"}))) if isinstance(one, ImageReady)]
     assert made[0].pixels.shape == (256, 256, 3)
+
+
+@pytest.mark.skipif(not world.FONT.exists() or not voices.available(), reason="there is no emoji font, or no espeak-ng")
+def test_a_training_by_steps_is_the_same_every_time(tmp_path: Path):
+    made = []
+    for name in ("one", "other"):
+        out = tmp_path / name
+        out.mkdir()
+        for file in TOKENIZERS:
+            shutil.copyfile(WEIGHTS / file, out / file)
+        options = ["--size", "tiny", "--steps", "5", "--tokens", "1000", "--threads", "1"]
+        command = [sys.executable, "-m", "omni.primer.training.fit_model", "--out", str(out), *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        made.append((out / "model.safetensors").read_bytes())
+    assert made[0] == made[1]
+    assert diary.entries(tmp_path / "one")[-1]["step"] == 5
 
 
 def test_a_diary_that_was_broken_off_is_read_to_its_last_whole_line(tmp_path: Path):

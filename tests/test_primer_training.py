@@ -252,6 +252,9 @@ def test_the_clock_of_a_run_goes_on_after_an_interruption():
     assert Budget(minutes=10, spent=300).share == pytest.approx(0.5, abs=0.01)
     assert Budget(minutes=10, spent=900).share == 1.0
     assert Budget(minutes=10, spent=599).rate() < 0.01
+    by_steps = Budget(minutes=10, spent=900, steps=8)
+    by_steps.step = 6
+    assert by_steps.share == 0.75
 
 
 def test_the_tiny_model_is_what_the_sizes_say():

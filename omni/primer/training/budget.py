@@ -1,4 +1,4 @@
-"""Training by the clock: how far along a run is, its learning rate, and checkpoints that survive a kill."""
+"""Training by the clock or by steps: how far along a run is, its learning rate, and checkpoints that survive a kill."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import torch
 
 
 class Budget:
-    """Minutes of a run, counted over interruptions. ``share`` goes from 0 to 1."""
+    """Minutes of a run, counted over interruptions, or steps, which make two runs the same. ``share``: 0 to 1.
 
-    def __init__(self, minutes: float, spent: float = 0.0):
-        self.seconds = minutes * 60
+    State: when it began, and ``step``, the steps that were taken, which its owner counts.
+    """
+
+    def __init__(self, minutes: float, spent: float = 0.0, steps: int | None = None):
+        self.seconds, self.steps, self.step = minutes * 60, steps, 0
         self._start = time.monotonic() - spent
 
     @property
@@ -23,7 +26,8 @@ class Budget:
 
     @property
     def share(self) -> float:
-        return min(1.0, self.spent / self.seconds)
+        done = self.spent / self.seconds if self.steps is None else self.step / self.steps
+        return min(1.0, done)
 
     def rate(self, warmup: float = 0.02, decay: float = 0.4) -> float:
         """Learning rate as a share of its peak: linear warm-up, flat, linear to zero in the last ``decay``."""

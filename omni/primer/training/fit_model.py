@@ -163,7 +163,7 @@ def rounded_weights(model: PrimerForCausalLM, active: bool):
 
 
 class Trainer:
-    """One run. State: model, optimiser, steps done, the clock, and the last pairs of the contrast."""
+    """One run. State: model, optimiser, the clock with the steps done, and the last pairs of the contrast."""
 
     def __init__(
         self,
@@ -174,6 +174,7 @@ class Trainer:
         start_from: Path | None = None,
         renew: Sequence[str] = CODED,
         rate: float = 1.0,
+        steps: int | None = None,
     ):
         torch.manual_seed(0)
         self.out, self.device = out, device
@@ -185,15 +186,21 @@ class Trainer:
             self.model, lr=0.02 * rate, adam_lr=3e-3 * rate, adam_names=("embed_tokens", "gate.weight")
         )
         self.memory: Memory = deque(maxlen=REMEMBERED)
-        self.step, spent = 0, 0.0
+        step, spent = 0, 0.0
         self.seen: list[dict[str, Tensor]] = []  # the last step
         if state := load_checkpoint(out / "model.checkpoint"):
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step, spent = state["step"], state["spent"]
+            step, spent = state["step"], state["spent"]
         else:
             (out / diary.FILE).unlink(missing_ok=True)
-        self.budget = Budget(minutes, spent)
+        self.budget = Budget(minutes, spent, steps)
+        self.budget.step = step
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken."""
+        return self.budget.step
 
     def take_step(self, micro_batches: list[dict[str, Tensor]], report: dict) -> None:
         """Forward, backward and update over all micro-batches of one step."""
@@ -212,7 +219,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         balance(self.model, counts)
-        self.step += 1
+        self.budget.step += 1
 
     @contextmanager
     def _counting(self, ids: Tensor):
@@ -302,6 +309,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=75.0, help="minutes of training in all, interruptions not counted"
     )
+    parser.add_argument("--steps", type=int, help="train by steps, not by the clock: two runs in one go are the same")
     parser.add_argument("--stop", type=float, default=math.inf, help="minutes after which this run rests")
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--tokens", type=int, default=65_536 if on_gpu else 8000, help="tokens a step")
@@ -331,6 +339,7 @@ def main() -> None:
         arguments.start_from,
         arguments.renew,
         arguments.rate,
+        arguments.steps,
     )
     voiced = open_pack(arguments.pack, arguments.out) if arguments.pack else None
     stream = Stream(arguments.out, arguments.tokens, arguments.micro, seed=trainer.step + 1, voiced=voiced)
