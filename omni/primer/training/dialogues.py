@@ -84,12 +84,22 @@ def ask(rng: np.random.Generator) -> Dialogue:
 
 def ask_about(scene: Scene, rng: np.random.Generator, told: bool = False) -> Dialogue:
     """One to three questions about a scene that is shown, or ``told`` in words."""
+    return _questions(scene, rng, pick(rng, (1, 1, 2, 3)), told)
+
+
+def _questions(scene: Scene, rng: np.random.Generator, count: int, told: bool) -> Dialogue:
     turns = []
-    for index in range(pick(rng, (1, 1, 2, 3))):
+    for index in range(count):
         question, answer = any_question(scene, rng)
         asked = (f"{caption(scene)} {question}",) if told else (scene, question)
         turns.append(Turn((question,) if index else asked, answer))
     return Dialogue(tuple(turns), None if told else scene)
+
+
+def quiz(rng: np.random.Generator) -> Dialogue:
+    """A row of questions about one scene, mostly told: many verdicts for few tokens."""
+    scene, told = world.random_scene(rng), rng.random() < 0.6
+    return _questions(scene, rng, int(rng.integers(5, 11)), told)
 
 
 def any_question(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
@@ -283,7 +293,7 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 KINDS = (  # kind, share of dialogues
     (draw, 0.12), (describe, 0.08), (ask, 0.36), (watch, 0.04), (film, 0.09), (say, 0.11), (heard, 0.04), (talk, 0.05),
-    (add_up, 0.17), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12),
+    (add_up, 0.17), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12), (quiz, 0.30),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first
