@@ -10,7 +10,6 @@ from omni.primer.configuration import SIZES, PrimerConfig
 from omni.primer.modeling import PrimerForCausalLM
 from omni.primer.processing import Tokenizers
 from omni.primer.tokenizers.audio import AudioConfig, AudioTokenizer
-from omni.primer.tokenizers.detail import DetailDecoder
 from omni.primer.tokenizers.image import ImageTokenizer
 from omni.primer.tokenizers.text import TextTokenizer
 from omni.primer.tokenizers.video import VideoTokenizer
@@ -34,5 +33,4 @@ def tiny_tokenizers(seed: int = 0) -> Tokenizers:
         ImageTokenizer(width=16).eval().requires_grad_(False),
         VideoTokenizer(width=24, depth=1).eval().requires_grad_(False),
         AudioTokenizer(AudioConfig()).eval().requires_grad_(False),
-        DetailDecoder(width=16, depth=1, features=8).eval().requires_grad_(False),
     )

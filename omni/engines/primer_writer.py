@@ -29,7 +29,7 @@ from omni.primer.tokenizers.audio import HOP, RATE
 from omni.primer.tokenizers.image import to_pixels
 from omni.primer.tokenizers.video import LATER_CODES
 
-SHOWN = 256  # pixels: pictures are enlarged for people
+SHOWN = 256  # pixels: pictures of 64 are enlarged for people
 PREVIEWS = 8  # of a picture
 FIRST_CHUNK, CHUNK = 6, 15  # audio codes of 20 ms before speech is sent on
 
@@ -146,17 +146,17 @@ class Writer:
         self.codes.append(code)
         done = len(self.codes) / IMAGE_CODES
         if len(self.codes) == IMAGE_CODES:
-            pixels = self.tokenizers.picture(self.codes)
+            pixels = self._picture(self.codes)
             self.tally.note("image")
             yield ImageReady(_enlarged(pixels), self._caption())
         elif len(self.codes) % (IMAGE_CODES // PREVIEWS) == 0:
             ground = Counter(self.codes).most_common(1)[0][0]
-            yield ImagePreview(_enlarged(self._glimpse(self.codes + [ground] * (IMAGE_CODES - len(self.codes)))), done)
+            yield ImagePreview(_enlarged(self._picture(self.codes + [ground] * (IMAGE_CODES - len(self.codes)))), done)
         else:
             yield Progress("Drawing", done)
 
-    def _glimpse(self, codes: list[int]) -> np.ndarray:
-        """64 codes to (64, 64, 3) uint8, as the first stage paints them."""
+    def _picture(self, codes: list[int]) -> np.ndarray:
+        """64 codes to (64, 64, 3) uint8."""
         with torch.inference_mode():
             return to_pixels(self.tokenizers.image.decode(torch.tensor([codes])))[0]
 
@@ -169,9 +169,7 @@ class Writer:
             if len(self.film.sound) == RATE // HOP * FRAMES // FPS:
                 self.tally.note("clip")
                 samples = self.tokenizers.audio.decode(torch.tensor(self.film.sound)).numpy()
-                frames = np.stack(
-                    [_enlarged(frame) for frame in self.tokenizers.clip(self.film.first, self.film.later)]
-                )
+                frames = np.stack([_enlarged(frame) for frame in self.film.frames])
                 yield ClipReady(frames, FPS, samples, RATE, self._caption())
                 return
         else:
@@ -185,16 +183,11 @@ class Writer:
 
 
 class Film:
-    """A clip being made.
-
-    State: the codes of the first frame and of each later one, the codes of the frame in work, the frames as they were
-    glimpsed, (64, 64, 3) uint8, and sound codes.
-    """
+    """A clip being made. State: finished frames (64, 64, 3) uint8, codes of the frame in work, sound codes."""
 
     def __init__(self, tokenizers: Tokenizers):
         self.tokenizers = tokenizers
         self.first: list[int] = []
-        self.later: list[list[int]] = []
         self.codes: list[int] = []
         self.frames: list[np.ndarray] = []
         self.sound: list[int] = []
@@ -209,7 +202,6 @@ class Film:
                 self.first = self.codes
                 pixels = self.tokenizers.image.decode(torch.tensor([self.first]))
             else:
-                self.later.append(self.codes)
                 codes = torch.tensor([self.first]), torch.tensor([self.codes])
                 pixels = self.tokenizers.video.decode_frame(self.tokenizers.image, *codes)
         self.codes = []
@@ -218,5 +210,5 @@ class Film:
 
 
 def _enlarged(pixels: np.ndarray) -> np.ndarray:
-    """(S, S, 3) uint8 to 256 x 256, smoothly."""
+    """(64, 64, 3) uint8 to 256 x 256, smoothly."""
     return np.asarray(PIL.Image.fromarray(pixels).resize((SHOWN, SHOWN), PIL.Image.Resampling.LANCZOS))

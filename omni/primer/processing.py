@@ -15,8 +15,7 @@ from torch import Tensor
 
 from omni.primer import vocabulary as v
 from omni.primer.tokenizers.audio import HOP, AudioTokenizer
-from omni.primer.tokenizers.detail import DetailDecoder
-from omni.primer.tokenizers.image import GRID, ImageTokenizer, to_pixels, to_tensor
+from omni.primer.tokenizers.image import GRID, ImageTokenizer, to_tensor
 from omni.primer.tokenizers.storage import load_module
 from omni.primer.tokenizers.text import TextTokenizer
 from omni.primer.tokenizers.video import LATER_GRID, VideoTokenizer
@@ -100,13 +99,12 @@ class Sequence:
 
 @dataclass
 class Tokenizers:
-    """All four tokenisers of Primer and the second stage of its pictures, loaded together."""
+    """All four tokenisers of Primer, loaded together."""
 
     text: TextTokenizer
     image: ImageTokenizer
     video: VideoTokenizer
     audio: AudioTokenizer
-    detail: DetailDecoder
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizers:
@@ -116,20 +114,7 @@ class Tokenizers:
             load_module(ImageTokenizer(), folder / "image.safetensors"),
             load_module(VideoTokenizer(), folder / "video.safetensors"),
             AudioTokenizer.load(folder / "audio.safetensors").eval(),
-            load_module(DetailDecoder(), folder / "detail.safetensors"),
         )
-
-    @torch.inference_mode()
-    def picture(self, codes: list[int]) -> np.ndarray:
-        """64 codes to a picture (128, 128, 3) uint8."""
-        return to_pixels(self.detail.decode(self.image, self.image.grid(torch.tensor([codes]))))[0]
-
-    @torch.inference_mode()
-    def clip(self, first: list[int], later: list[list[int]]) -> np.ndarray:
-        """The codes of a clip's first frame and of each later one to frames (T, 128, 128, 3) uint8."""
-        start, moved = self.image.grid(torch.tensor([first])), self.image.grid(torch.tensor(later))
-        rest = self.video.frame_latents(start.expand(len(later), -1, -1, -1), moved)
-        return to_pixels(self.detail.decode(self.image, torch.cat([start, rest])))
 
     @torch.no_grad()
     def encode_images(self, pictures: np.ndarray) -> list[list[int]]:

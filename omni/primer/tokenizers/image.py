@@ -71,17 +71,9 @@ class ImageTokenizer(nn.Module):
         z = self.encoder(pixels * 2 - 1)
         return self.quantiser(z.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    def features(self, latents: Tensor) -> Tensor:
-        """Grid points or anything near them, (B, 5, G, G), to all that is known before painting, (B, C, 4 G, 4 G)."""
-        return self.decoder[:-2](latents)
-
-    def paint(self, features: Tensor) -> Tensor:
-        """Features (B, C, 4 G, 4 G) to pixels (B, 3, 8 G, 8 G) around 0..1."""
-        return self.decoder[-2:](features) * 0.5 + 0.5
-
     def render(self, latents: Tensor) -> Tensor:
         """Grid points or anything near them, (B, 5, G, G), to pixels (B, 3, 8 G, 8 G) around 0..1."""
-        return self.paint(self.features(latents))
+        return self.decoder(latents) * 0.5 + 0.5
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, S, S) to codes (B, (S / 8)^2) int64, row by row."""

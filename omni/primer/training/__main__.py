@@ -27,7 +27,7 @@ from omni.primer.training.packing import TOKENIZERS, WEIGHTS
 log = logging.getLogger(__name__)
 SHIPPED = ("config.json", "model.safetensors", *TOKENIZERS)
 REHEARSAL = 0.002  # share of the usual minutes
-MINUTES = {"image": 40.0, "decoder": 15.0, "audio": 60.0, "video": 50.0, "detail": 30.0, "model": 120.0}  # on two cores
+MINUTES = {"image": 40.0, "decoder": 15.0, "audio": 60.0, "video": 50.0, "model": 120.0}  # on two cores
 
 
 def stages(
@@ -50,7 +50,6 @@ def stages(
         ["fit_visual", "decoder", "--out", str(out), "--minutes", minutes["decoder"]],
         ["fit_audio", "--out", str(out / "audio.safetensors"), "--minutes", minutes["audio"], "--resume"],
         ["fit_visual", "video", "--out", str(out), "--minutes", minutes["video"]],
-        ["fit_visual", "detail", "--out", str(out), "--minutes", minutes["detail"]],
         model,
     ]
 

@@ -292,8 +292,8 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.12), (describe, 0.08), (ask, 0.36), (watch, 0.04), (film, 0.09), (say, 0.11), (heard, 0.04), (talk, 0.05),
-    (add_up, 0.17), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12), (quiz, 0.30),
+    (draw, 0.26), (describe, 0.08), (ask, 0.36), (watch, 0.04), (film, 0.14), (say, 0.11), (heard, 0.04), (talk, 0.05),
+    (add_up, 0.17), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12), (quiz, 0.12),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first

@@ -1,9 +1,8 @@
 """Fit the tokenisers of pictures and clips: ``python -m omni.primer.training.fit_visual image --out FOLDER``.
 
-Four stages. ``image``: pictures to codes and back, by L1 and gradient loss, what is drawn counting more than its
+Three stages. ``image``: pictures to codes and back, by L1 and gradient loss, what is drawn counting more than its
 ground. ``decoder``: the codes stay as they are, the way back learns to render Primer's own hand; the transformer
-may train meanwhile. ``video``: the way back from the codes of a clip. ``detail``: Primer's own hand from the same
-codes at twice the side. A run goes on from its last checkpoint.
+may train meanwhile. ``video``: the way back from the codes of a clip. A run goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from omni.primer.tokenizers import detail
-from omni.primer.tokenizers.detail import DetailDecoder
 from omni.primer.tokenizers.image import ImageTokenizer, to_tensor
 from omni.primer.tokenizers.storage import load_module, save_module
 from omni.primer.tokenizers.video import VideoTokenizer
@@ -29,7 +26,6 @@ from omni.primer.training.optim import muon_for, set_rate
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 120
-STORED_IN_8_BITS = {"image": "decoder", "decoder": "decoder", "video": "", "detail": "layers"}  # names begin so
 OWN_HAND = 0.6  # share of pictures without jitter, as Primer draws: the codes have to be good at its own hand
 
 
@@ -109,40 +105,9 @@ def video_step(tokenizer: VideoTokenizer, images: ImageTokenizer, rng: np.random
 
 
 @torch.no_grad()
-def detail_batch(images: ImageTokenizer, video: VideoTokenizer, rng: np.random.Generator, count: int):
-    """Latents of pictures, (count, 5, 8, 8), and what they should look like, (count, 3, 128, 128) of 0..1.
-
-    In Primer's own hand; one in four is the first frame of a clip, and one in four a later one.
-    """
-    scenes = [world.random_scene(rng) for _ in range(count - 2 * (count // 4))]
-    clips = [world.random_clip(rng) for _ in range(count // 4)]
-    small, large = ([world.animate(clip, None, side)[0] for clip in clips] for side in (world.SIZE, detail.SIZE))
-    moments = rng.integers(1, world.FRAMES, len(clips))
-    first = to_tensor([*(frames[0] for frames in small), *(world.draw(scene, None) for scene in scenes)])
-    later = to_tensor([frames[index] for frames, index in zip(small, moments, strict=True)])
-    start = images.latents(first)
-    moved = video.frame_latents(start[: len(clips)], images.latents(F.avg_pool2d(later, 2)))
-    wanted = [frames[0] for frames in large] + [world.draw(scene, None, detail.SIZE) for scene in scenes]
-    wanted += [frames[index] for frames, index in zip(large, moments, strict=True)]
-    return torch.cat([start, moved]), to_tensor(wanted)
-
-
-def detail_step(
-    decoder: DetailDecoder, images: ImageTokenizer, video: VideoTokenizer, rng: np.random.Generator, batch: int
-) -> Tensor:
-    latents, wanted = detail_batch(images, video, rng, batch)
-    with precision.autocast():
-        made = decoder(images, latents.to(memory_format=torch.channels_last))
-    return picture_loss(made, wanted)
-
-
-@torch.no_grad()
-def evaluate(stage: str, tokenizer, images: ImageTokenizer | None, video: VideoTokenizer | None = None) -> float:
-    """PSNR in dB of unseen pictures, of unseen later frames, or of both at twice the side, through their codes."""
+def evaluate(stage: str, tokenizer, images: ImageTokenizer | None) -> float:
+    """PSNR in dB of unseen pictures, or of unseen later frames, through their codes."""
     rng = np.random.default_rng(1)
-    if stage == "detail":
-        latents, wanted = detail_batch(images, video, rng, 64)
-        return psnr(tokenizer.decode(images, latents), wanted)
     if stage == "video":
         first, later = clip_batch(rng, 24)
         codes, motion = tokenizer.encode(images, torch.stack([first, later], 1))
@@ -153,15 +118,11 @@ def evaluate(stage: str, tokenizer, images: ImageTokenizer | None, video: VideoT
 
 def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
     """Train one stage for ``minutes`` of the clock in all and save its tokeniser in fp16."""
-    rng, images, video = np.random.default_rng(0), None, None
+    rng, images = np.random.default_rng(0), None
     torch.manual_seed(0)
     if stage == "video":
         tokenizer, images = VideoTokenizer(), load_images(folder).requires_grad_(False)
         take_step = partial(video_step, tokenizer, images)
-    elif stage == "detail":
-        tokenizer, images = DetailDecoder(), load_images(folder).requires_grad_(False)
-        video = load_module(VideoTokenizer(), folder / "video.safetensors")
-        take_step = partial(detail_step, tokenizer, images, video)
     elif stage == "decoder":
         tokenizer = load_images(folder)
         tokenizer.encoder.requires_grad_(False)
@@ -169,8 +130,7 @@ def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
     else:
         tokenizer = ImageTokenizer()
         take_step = partial(image_step, tokenizer)
-    for module in filter(None, (tokenizer, images)):
-        module.to(memory_format=torch.channels_last)
+    (images or tokenizer).to(memory_format=torch.channels_last)
     peak = 0.01 if stage == "decoder" else 0.02
     optimizer = muon_for(tokenizer, lr=peak, adam_lr=peak / 10, adam_names=("places",))
     path, step, spent = folder / f"{stage}.checkpoint", 0, 0.0
@@ -179,7 +139,7 @@ def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
         optimizer.load_state_dict(state["optimizer"])
         step, spent, rng = state["step"], state["spent"], np.random.default_rng(state["step"])
     budget, saved = Budget(minutes, spent), spent
-    weights = folder / f"{stage if stage in ('video', 'detail') else 'image'}.safetensors"
+    weights = folder / ("video.safetensors" if stage == "video" else "image.safetensors")
     while budget.share < 1:
         set_rate(optimizer, budget.rate())
         loss = take_step(rng, batch)
@@ -193,8 +153,8 @@ def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
             saved = budget.spent
             state = {"model": tokenizer.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": saved}
             save_checkpoint(path, state)
-            save_module(tokenizer, weights, int8=STORED_IN_8_BITS[stage])
-            log.info("%s step %d PSNR %.2f dB", stage, step, evaluate(stage, tokenizer, images, video))
+            save_module(tokenizer, weights, int8="" if stage == "video" else "decoder")
+            log.info("%s step %d PSNR %.2f dB", stage, step, evaluate(stage, tokenizer, images))
 
 
 def load_images(folder: Path) -> ImageTokenizer:
@@ -204,7 +164,7 @@ def load_images(folder: Path) -> ImageTokenizer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=["image", "decoder", "video", "detail"])
+    parser.add_argument("stage", choices=["image", "decoder", "video"])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
     parser.add_argument("--minutes", type=float, default=20.0, help="minutes of training in all")
     parser.add_argument("--batch", type=int, default=32, help="pictures, or clips, a step")

@@ -26,7 +26,7 @@ from omni.primer.training.batches import MAX_TOKENS, Sample, Scribe, some_dialog
 log = logging.getLogger(__name__)
 FINE = 8  # positions are whole multiples of an eighth
 BATCH = 64  # dialogues that are written before their media are encoded
-TOKENIZERS = ("text.json", "image.safetensors", "video.safetensors", "audio.safetensors", "detail.safetensors")
+TOKENIZERS = ("text.json", "image.safetensors", "video.safetensors", "audio.safetensors")
 WEIGHTS = Path(__file__).parent.parent / "weights"
 COMPRESSED = 1.35  # bytes that a token takes in the file, about
 
