@@ -40,10 +40,8 @@ TALK = (
     (("bye", "goodbye", "see you later", "good night"), ("Goodbye! Come back soon.",)),
 )  # fmt: skip
 CLAIMS = ("this is {}", "is this {}", "i think this is {}", "it is {}", "is it {}")
-ABOUT = {  # a thing, or several
-    "place": ("where is the {0}",),
-    "colour": ("what colour is the {0}",),
-    "size": ("is the {0} big or small",),
-    "number": ("how many {1} are there", "how many {1} do you see"),
-}
+PREMISES = (  # of one thing, or of several
+    "where is the {0}", "where is the {0}", "what colour is the {0}", "is the {0} big or small",
+    "how many {1} are there", "how many {1} do you see",
+)  # fmt: skip
 IS_THERE = ("is there {}", "do you see {}", "can you see {}")
