@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from itertools import islice
@@ -12,10 +11,11 @@ import numpy as np
 import pytest
 
 from omni.primer.processing import Tokenizers
+from omni.primer.shipping import WEIGHTS
 from omni.primer.training import diary, packing, voices, world
+from omni.primer.training.__main__ import take_tokenizers
 from omni.primer.training.batches import Scribe, pool
 from omni.primer.training.budget import load_checkpoint
-from omni.primer.training.packing import TOKENIZERS, WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 POOR = """
@@ -86,16 +86,14 @@ def test_without_voices_and_font_the_pack_speaks_and_draws(
 
 
 def test_a_pack_of_other_tokenisers_is_refused(pack: Path, tmp_path: Path, own_glyphs):
-    for name in TOKENIZERS:
-        shutil.copyfile(WEIGHTS / name, tmp_path / name)
+    take_tokenizers(tmp_path)
     (tmp_path / "text.json").write_text("{}")
     with pytest.raises(ValueError, match="other tokenisers"):
         packing.open_pack(pack, tmp_path)
 
 
 def test_a_training_on_a_poor_machine_rests_and_goes_on(pack: Path, tmp_path: Path):
-    for name in TOKENIZERS:
-        shutil.copyfile(WEIGHTS / name, tmp_path / name)
+    take_tokenizers(tmp_path)
     command = ["--out", str(tmp_path), "--size", "tiny", "--minutes", "0.3", "--pack", str(pack), "--tokens", "1000"]
     reached = []
     for _ in range(2):

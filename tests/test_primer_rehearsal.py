@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,9 @@ from omni.conversation import Conversation, Message, Text
 from omni.engine import Wish
 from omni.engines.primer import PrimerEngine
 from omni.events import ImageReady
+from omni.primer.shipping import WEIGHTS
 from omni.primer.training import diary, voices, world
-from omni.primer.training.packing import TOKENIZERS, WEIGHTS
+from omni.primer.training.__main__ import take_tokenizers
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,9 +45,7 @@ def test_a_training_by_steps_is_the_same_every_time(tmp_path: Path):
     made = []
     for name in ("one", "other"):
         out = tmp_path / name
-        out.mkdir()
-        for file in TOKENIZERS:
-            shutil.copyfile(WEIGHTS / file, out / file)
+        take_tokenizers(out)
         options = ["--size", "tiny", "--steps", "5", "--tokens", "1000", "--threads", "1"]
         command = [sys.executable, "-m", "omni.primer.training.fit_model", "--out", str(out), *options]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -37,13 +37,13 @@ from omni.primer import shipping, vocabulary
 from omni.primer.modeling import PrimerForCausalLM
 from omni.primer.processing import FPS, FRAMES, Sequence, Tokenizers
 from omni.primer.sampling import Decoder, OutOfTokens, Plan, reply
+from omni.primer.shipping import WEIGHTS
 from omni.primer.tokenizers.audio import RATE
 from omni.primer.tokenizers.image import SIZE
 from omni.primer.tokenizers.text import normalise
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = Path(__file__).parent.parent / "primer" / "weights"
 EARLIER_TURNS = 2  # messages before the last one that Primer looks back on
 MAX_CONTEXT = 640  # tokens, as in training
 MAX_LISTEN = 10.0  # seconds of sound in a message

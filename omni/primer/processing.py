@@ -24,6 +24,7 @@ IMAGE_CODES = GRID * GRID
 FRAMES = 8  # of a clip
 FPS = 4
 CODES_PER_SECOND = 50  # of sound
+TOKENIZERS = ("text.json", "image.safetensors", "video.safetensors", "audio.safetensors")  # their files
 FRAME_SPAN = 13  # steps of the line that one frame of a clip takes; at least its audio codes
 AUDIO_SPLITS = tuple(round(index * CODES_PER_SECOND / FPS) for index in range(FRAMES + 1))  # of a clip's sound by frame
 

@@ -18,6 +18,7 @@ from omni.experts import nf4
 from omni.primer.configuration import PrimerConfig
 from omni.primer.modeling import PrimerForCausalLM
 
+WEIGHTS = Path(__file__).parent / "weights"  # what comes with the package
 FILE = "model.safetensors"
 INT8_ROWS = ("embed_tokens",)
 PLAIN = ("gate.", "contrast")  # routers decide, so they keep their precision

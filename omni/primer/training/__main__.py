@@ -21,8 +21,9 @@ import sys
 from pathlib import Path
 
 from omni.primer.configuration import SIZES
+from omni.primer.processing import TOKENIZERS
+from omni.primer.shipping import WEIGHTS
 from omni.primer.training import voices, world
-from omni.primer.training.packing import TOKENIZERS, WEIGHTS
 
 log = logging.getLogger(__name__)
 SHIPPED = ("config.json", "model.safetensors", *TOKENIZERS)

@@ -55,9 +55,8 @@ BLANK_IMAGE = [0] * IMAGE_CODES
 BLANK_CLIP = BLANK_IMAGE, [[0] * LATER_CODES] * (FRAMES - 1)
 
 
-Voiced = Callable[
-    [np.random.Generator, int], list[Sample]
-]  # one sample, or the two of a pair, in which somebody speaks
+# One sample, or the two of a pair, in which somebody speaks.
+Voiced = Callable[[np.random.Generator, int], list[Sample]]
 
 
 @dataclass

@@ -15,8 +15,8 @@ class Budget:
     State: when it began, and ``step``, the steps that were taken, which its owner counts.
     """
 
-    def __init__(self, minutes: float, spent: float = 0.0, steps: int | None = None):
-        self.seconds, self.steps, self.step = minutes * 60, steps, 0
+    def __init__(self, minutes: float, spent: float = 0.0, steps: int | None = None, step: int = 0):
+        self.seconds, self.steps, self.step = minutes * 60, steps, step
         self._start = time.monotonic() - spent
 
     @property

@@ -75,8 +75,8 @@ def loss_of(
 def halfway(model: PrimerForCausalLM):
     """Inside, each forward pass adds its hidden states (B, L, H) from the middle of the layers, ready for the head.
 
-    A thing that is named there already can be compared with the words of a question by the layers above (deep
-    supervision, arXiv 1409.5185); named at the top alone, "is there a fox" was answered no better than by chance.
+    What is named there already is there for the layers above to compare with the words of a question (deep supervision,
+    arXiv 1409.5185). That they do so was not seen yet: "is there a fox" is answered no better than by chance.
     """
     seen: list[Tensor] = []
     layer = model.model.layers[(len(model.model.layers) - 1) // 2]
@@ -194,8 +194,7 @@ class Trainer:
             step, spent = state["step"], state["spent"]
         else:
             (out / diary.FILE).unlink(missing_ok=True)
-        self.budget = Budget(minutes, spent, steps)
-        self.budget.step = step
+        self.budget = Budget(minutes, spent, steps, step)
 
     @property
     def step(self) -> int:

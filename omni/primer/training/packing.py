@@ -19,15 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from omni.primer.processing import Tokenizers
+from omni.primer.processing import TOKENIZERS, Tokenizers
+from omni.primer.shipping import WEIGHTS
 from omni.primer.training import precision, world
 from omni.primer.training.batches import MAX_TOKENS, Sample, Scribe, some_dialogues
 
 log = logging.getLogger(__name__)
 FINE = 8  # positions are whole multiples of an eighth
 BATCH = 64  # dialogues that are written before their media are encoded
-TOKENIZERS = ("text.json", "image.safetensors", "video.safetensors", "audio.safetensors")
-WEIGHTS = Path(__file__).parent.parent / "weights"
 COMPRESSED = 1.35  # bytes that a token takes in the file, about
 
 
