@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import platform
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +26,16 @@ def processor(request, monkeypatch) -> bool:
     """Whether the processor multiplies bf16."""
     monkeypatch.setattr(wide, "multiplies_bf16", lambda: request.param)
     return request.param
+
+
+FLAGS = Path("/proc/cpuinfo")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not FLAGS.exists(), reason="needs an x86 that says what it can")
+def test_products_of_bf16_are_those_of_the_processor_alone():
+    """oneDNN pretends to have them on any processor with AVX512."""
+    flags = set(FLAGS.read_text().split())
+    assert wide.multiplies_bf16() == bool({"avx512_bf16", "amx_tile"} & flags)
 
 
 def random(*shape: int) -> torch.Tensor:
