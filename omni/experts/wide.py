@@ -1,7 +1,8 @@
 """Products of bf16 on a processor that multiplies none: in float32, rounded to bf16 at their end.
 
 A processor without such products, as most home computers have, takes four or five times as long for one in bf16 as for
-one in float32, and with AVX2 alone twenty times for a convolution. The weights stay in bf16; those in use are float32 for as long as that.
+one in float32, and with AVX2 alone twenty times for a convolution. The weights stay in bf16; those in use are float32
+for as long as that.
 """
 
 from __future__ import annotations
