@@ -63,7 +63,8 @@ def test_what_is_packed_comes_out_as_it_was(groups: list, pack: Path, own_glyphs
     for index, sample in enumerate(samples):
         out = opened.sample(index)
         assert out.sequence == sample.sequence
-        assert (out.predicted, out.names, out.anchor) == (sample.predicted, sample.names, sample.anchor)
+        assert (out.predicted, out.names, out.verdicts) == (sample.predicted, sample.names, sample.verdicts)
+        assert out.anchor == sample.anchor
     assert {len(group) for group in groups} == {1, 2}
     assert len(opened.pairs) == sum(len(group) == 2 for group in groups)
     rng = np.random.default_rng(0)

@@ -1,12 +1,14 @@
 """The picture book, its dialogues, and the batches made of them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from primer_tiny import tiny_model, tiny_tokenizers
 
 from omni.primer import vocabulary as v
-from omni.primer.training import dialogues, outside, troubles, turns, voices, world
+from omni.primer.training import dialogues, outside, stories, troubles, turns, voices, world
 from omni.primer.training.batches import Scribe, collate, micro_batches
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
 from omni.primer.training.optim import orthogonalise
@@ -123,8 +125,33 @@ def test_what_is_wrong_is_said_and_what_is_right_is_confirmed():
             case world.Scene(thing=thing, other=other):
                 present = {one.name for one in (thing, other) if one}
                 named = {one for one in world.OBJECTS if {one, world.plural(world.Thing(one))} & set(asked.split())}
-                assert turn.reply.startswith("Yes" if named <= present else ("No", "There is no"))
+                assert (", no" in turn.reply) == (not named <= present)
+                assert turn.reply.startswith(("I see ", "It is "))  # what it sees comes first
                 assert thing.name in turn.reply or world.plural(thing) in turn.reply
+
+
+def test_a_story_is_of_what_was_asked_for_and_every_sentence_of_what_its_picture_shows():
+    for seed in range(200):
+        (turn,) = stories.story(_rng(seed)).turns
+        steps = [(turn.reply, turn.made), *turn.then]
+        assert 2 <= len(steps) <= stories.MOST
+        assert turn.then[-1][0].endswith(" The end.")
+        things = {one.name for _, scene in steps for one in (scene.thing, scene.other) if one}
+        assert {one for one in world.OBJECTS if one in turn.user[0].split()} <= things
+        for (_, before), (said, scene) in itertools.pairwise(steps):
+            assert scene != before and not scene.held_out
+            assert scene.background == before.background or scene.background in said
+            assert scene.other == before.other or scene.other is None or scene.other.name in said
+
+
+@needs_font
+def test_a_story_is_written_as_sentences_that_each_end_in_a_picture():
+    turn = stories.story(_rng(1)).turns[0]
+    sample = Scribe(tiny_tokenizers(), _rng(1)).write(turns.Dialogue((turn,)))
+    marks = [one for one in sample.sequence.ids if one in (v.WRITE, v.IMAGE, v.END)]
+    assert marks == [v.WRITE, v.IMAGE] * (1 + len(turn.then)) + [v.END]
+    first = sample.sequence.ids.index(v.WRITE)
+    assert all(sample.predicted[first:]) and not any(sample.predicted[:first])
 
 
 def test_who_asks_about_nothing_is_told_so():

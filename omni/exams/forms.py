@@ -26,7 +26,10 @@ TONE = (
     f"TIMBRE is one of {', '.join(sounds.TIMBRES)}."
 )
 ANSWER = (
-    "Answer with one short sentence, in words, in one of the forms 'It is COLOUR.' 'They are COLOUR.' 'It is PLACE.' "
-    "'It is above the THING.' 'A THING.' 'It is a THING.' 'There are NUMBER.' 'It is big.' 'Yes, I see a THING.' "
-    f"'No, I see a THING.' {_THING} PLACE is one of {', '.join(world.POSITIONS)}. {_GROUND}"
+    "Answer with one short sentence, in words. Of a background 'It is COLOUR.', of what a thing is 'It is a THING.', "
+    "of what stands beside another 'A THING.', of how many things 'There are two.' Else say what you see: 'I see a "
+    "THING and a THING.', 'I see NUMBER THINGS.', of a place 'I see a THING PLACE.' or 'I see a THING above a THING.' "
+    "or 'I see a THING left of a THING.', of a size 'I see a big THING.' Where you are asked whether something is "
+    "there, end it with ', yes.' or ', no THING.' "
+    f"{_THING} PLACE is one of {', '.join(world.POSITIONS)}. {_GROUND}"
 )

@@ -7,6 +7,7 @@ named where it ends and each thing where its picture stands: a second reading of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ class Sample:
     sequence: Sequence = field(default_factory=Sequence)
     predicted: list[bool] = field(default_factory=list)  # is this token to be predicted from the one before it
     names: dict[int, int] = field(default_factory=dict)  # place -> text id of the word or thing to be named here
+    verdicts: list[int] = field(default_factory=list)  # places of tokens that say whether it is what was asked for
     anchor: int | None = None  # place where the first mention of the scene ends
     pair: int | None = None  # samples with the same number are about the same scene
 
@@ -212,21 +214,29 @@ class Scribe:
             sequence.push(v.HEAR)
             sample.mark(False)
             sequence.extend(text.encode(normalise(heard[0].words)))
-        if turn.spoken:
-            self._speak(sample, turn.reply)
-        else:
-            sequence.push(v.WRITE)
-            sequence.extend(text.encode(turn.reply))
-        sample.mark(True)
-        if turn.made is not None:
-            self._make(sample, turn.made)
+        speaker = v.SPEAKERS[self.rng.integers(len(v.SPEAKERS))]
+        for words, made in ((turn.reply, turn.made), *turn.then):
+            if turn.spoken:
+                self._speak(sample, words, speaker)
+            else:
+                sequence.push(v.WRITE)
+                sample.verdicts += [len(sequence) + place for place in self._verdict(words)]
+                sequence.extend(text.encode(words))
+            if made is not None:
+                self._make(sample, made)
         sequence.push(v.END)
         sample.mark(True)
 
-    def _speak(self, sample: Sample, reply: str) -> None:
+    def _verdict(self, reply: str) -> list[int]:
+        """Where a written reply goes on after what is seen, or ends: the tokens that say yes or no."""
+        if not reply.startswith(("I see ", "It is ")):
+            return []
+        place = len(self.tokenizers.text.encode(re.split("[.,]", reply, maxsplit=1)[0]))
+        return [place, place + 1] if "," in reply else [place]
+
+    def _speak(self, sample: Sample, reply: str, speaker: str) -> None:
         """The reply in one of Primer's own voices: each word written, then sounded (arXiv 2604.15804, ARIA)."""
         sequence = sample.sequence
-        speaker = v.SPEAKERS[self.rng.integers(len(v.SPEAKERS))]
         spoken = voices.speak(reply, voices.voice(speaker))
         count = -(-len(spoken.samples) // HOP)
         sequence.push(v.SPEAK)
@@ -257,11 +267,13 @@ def collate(samples: list[Sample], shape: tuple[int, int] | None = None) -> dict
     """Samples to padded tensors, as small as they can be or of the ``shape`` (B, L) that is asked for.
 
     ``ids`` (B, L), ``positions`` (B, L, 3), ``labels`` (B, L): the next id where it is to be predicted, else -100;
-    ``names`` (B, L): the word or thing to be named here, else -100; ``pairs`` (P, 4): row and place of two first
+    ``names`` (B, L): the word or thing to be named here, else -100; ``verdicts`` (B, L): the labels that say whether
+    something is what was asked for, else -100; ``pairs`` (P, 4): row and place of two first
     mentions of one scene, told and shown.
     """
     shape = shape or (len(samples), max(len(sample.sequence) for sample in samples))
-    ids, labels, names = torch.full(shape, v.PAD), torch.full(shape, -100), torch.full(shape, -100)
+    ids = torch.full(shape, v.PAD)
+    labels, names, verdicts = (torch.full(shape, -100) for _ in range(3))
     positions = torch.zeros(*shape, 3)
     for row, sample in enumerate(samples):
         tokens = torch.tensor(sample.sequence.ids)
@@ -270,7 +282,10 @@ def collate(samples: list[Sample], shape: tuple[int, int] | None = None) -> dict
         labels[row, : len(tokens) - 1] = torch.where(torch.tensor(sample.predicted[1:]), tokens[1:], -100)
         for place, token in sample.names.items():
             names[row, place] = token
-    return {"ids": ids, "positions": positions, "labels": labels, "names": names, "pairs": _pairs(samples)}
+        for place in sample.verdicts:
+            verdicts[row, place - 1] = labels[row, place - 1]
+    told = {"ids": ids, "positions": positions, "labels": labels, "names": names, "verdicts": verdicts}
+    return told | {"pairs": _pairs(samples)}
 
 
 def _pairs(samples: list[Sample]) -> Tensor:

@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 
 from omni.primer.training import outside, world
+from omni.primer.training.seeing import about, claim, is_there, premise
 from omni.primer.training.sounds import NOTES, TIMBRES
-from omni.primer.training.troubles import NOTHING_HEARD, claim, nothing_shown, premise, trouble
+from omni.primer.training.stories import story
+from omni.primer.training.troubles import NOTHING_HEARD, nothing_shown, trouble
 from omni.primer.training.turns import Dialogue, Said, Silence, Tone, Turn, Unknown, pick, sentence
 from omni.primer.training.wordings import (
     BACKGROUND,
@@ -19,7 +21,6 @@ from omni.primer.training.wordings import (
     DRAW,
     FILM,
     HEARD,
-    IS_THERE,
     LISTEN,
     PLAY,
     SAY,
@@ -84,25 +85,35 @@ def ask(rng: np.random.Generator) -> Dialogue:
 
 def ask_about(scene: Scene, rng: np.random.Generator, told: bool = False) -> Dialogue:
     """One to three questions about a scene that is shown, or ``told`` in words."""
+    return _questions(scene, rng, pick(rng, (1, 1, 2, 3)), told)
+
+
+def _questions(scene: Scene, rng: np.random.Generator, count: int, told: bool) -> Dialogue:
     turns = []
-    for index in range(pick(rng, (1, 1, 2, 3))):
+    for index in range(count):
         question, answer = any_question(scene, rng)
         asked = (f"{caption(scene)} {question}",) if told else (scene, question)
         turns.append(Turn((question,) if index else asked, answer))
     return Dialogue(tuple(turns), None if told else scene)
 
 
+def quiz(rng: np.random.Generator) -> Dialogue:
+    """A row of questions about one scene, mostly told: many verdicts for few tokens."""
+    scene, told = world.random_scene(rng), rng.random() < 0.6
+    return _questions(scene, rng, int(rng.integers(5, 11)), told)
+
+
 def any_question(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A question about a picture, often after what may not be in it, and its answer."""
     kind, one = rng.random(), not scene.other and scene.count == 1
     if kind < 0.4:
-        return _is_there(scene, rng)
+        return is_there(scene, rng)
     if kind < 0.5:
         return premise(scene, rng)
     if kind < 0.55 and one:
         return claim(scene, rng)
     if kind < 0.58 and one:
-        return f"how many {world.plural(Thing(scene.thing.name))} are there", "There is one."
+        return about(scene, "number", rng)
     return question_about(scene, rng)
 
 
@@ -114,44 +125,31 @@ def question_about_clip(clip: Clip, rng: np.random.Generator) -> tuple[str, str]
         options.append((pick(rng, WHICH), f"It is {article(thing.words)}."))
         options.append((f"does the {thing.name} move", f"Yes, it {world.MOTIONS[clip.motion]}."))
         if thing.colour:
-            options.append((f"what colour is the {thing.name}", f"It is {thing.colour}."))
+            options.append((f"what colour is the {thing.name}", f"I see {article(thing.words)}."))
     return pick(rng, options)
 
 
 def question_about(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A question about a picture and its answer."""
     thing, other = scene.thing, scene.other
-    questions = [
-        (pick(rng, BACKGROUND), f"It is {scene.background}."),
-        _is_there(scene, rng),
-    ]
+    questions = [(pick(rng, BACKGROUND), f"It is {scene.background}."), is_there(scene, rng)]
     if thing.colour:
-        noun = thing.name if scene.count == 1 else world.plural(Thing(thing.name))
-        verb, pronoun = ("is", "It is") if scene.count == 1 else ("are", "They are")
-        questions.append((f"what colour {verb} the {noun}", f"{pronoun} {thing.colour}."))
+        questions.append(about(scene, "colour", rng))
     if other:
         questions += [
             (f"what is {scene.relation} the {other.name}", sentence(article(thing.words))),
-            (f"where is the {thing.name}", f"It is {scene.relation} the {other.name}."),
+            about(scene, "place", rng),
             (pick(rng, ("how many things are there", "how many things do you see")), "There are two."),
         ]
     elif scene.count > 1:
-        name = world.plural(Thing(thing.name))
-        how_many = (f"how many {name} are there", f"how many {name} do you see", "how many are there", "count them")
-        questions += [(pick(rng, how_many), f"There are {world.NUMBERS[scene.count]}.")] * 3
+        question, answer = about(scene, "number", rng)
+        questions += [(pick(rng, (question, question, "how many are there", "count them")), answer)] * 3
     else:
-        questions += [(f"where is the {thing.name}", f"It is {scene.position}.")] * 2
+        questions += [about(scene, "place", rng)] * 2
         questions.append((pick(rng, WHICH), f"It is {article(thing.words)}."))
         if scene.size:
-            questions.append((f"is the {thing.name} big or small", f"It is {scene.size}."))
+            questions.append(about(scene, "size", rng))
     return pick(rng, questions)
-
-
-def _is_there(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    present = [thing.name for thing in (scene.thing, scene.other) if thing]
-    name = pick(rng, present) if rng.random() < 0.5 else pick(rng, world.OBJECTS)
-    question = pick(rng, IS_THERE).format(article(name))
-    return question, f"Yes, I see {article(name)}." if name in present else f"No, I see {article(present[0])}."
 
 
 def watch(rng: np.random.Generator, clip: Clip | None = None) -> Dialogue:
@@ -295,8 +293,9 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.12), (describe, 0.08), (ask, 0.36), (watch, 0.04), (film, 0.09), (say, 0.11), (heard, 0.04), (talk, 0.05),
-    (add_up, 0.17), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12),
+    (draw, 0.26), (describe, 0.08), (ask, 0.36), (watch, 0.04), (film, 0.14), (say, 0.11), (heard, 0.04), (talk, 0.05),
+    (add_up, 0.17), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12), (quiz, 0.12),
+    (story, 0.06),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first

@@ -40,6 +40,7 @@ REQUESTS = (
     "draw a penguin above a cake on yellow",
     "make a clip of a ball that bounces",
     "say a dog on green",
+    "tell me a story about a fox and a bee",
 )
 
 
@@ -72,31 +73,37 @@ def _answer(model: PrimerForCausalLM, tokenizers: Tokenizers, request: str) -> d
     sequence = Sequence()
     sequence.extend([v.BEGIN, v.USER, *tokenizers.text.encode(normalise(request)), v.ASSISTANT])
     made: dict[str, list[int]] = defaultdict(list)
+    sentences: list[list[int]] = []
     try:
         for token in sampling.reply(sampling.Decoder(model, sequence, sampling.Plan()), heard=False):
             made[token.kind].append(token.value)
+            if token.kind == "mark" and token.value in (v.WRITE, v.SPEAK):
+                sentences.append([])
+            elif token.kind in ("text", "word"):
+                sentences[-1].append(token.value)
     except sampling.OutOfTokens:
         pass
     sound = made["speech"] or made["film-audio"] or made["sound"]
+    pictures = [tokenizers.image.decode(codes[None]) for codes in torch.tensor(made["image"]).split(IMAGE_CODES)
+                if len(codes) == IMAGE_CODES]  # fmt: skip
+    frames = [*pictures, *_frames(made["film-visual"], tokenizers)]
     return {
         "asked": request,
-        "said": tokenizers.text.decode(made["text"] or made["word"]).strip(),
-        "pictures": [_picture_url(one) for one in _pictures(made["image"] or made["film-visual"], tokenizers)],
+        "said": " ".join(tokenizers.text.decode(one).strip() for one in sentences),
+        "pictures": [_picture_url(to_pixels(one)[0]) for one in frames],
         "sound": _sound_url(tokenizers.audio.decode(torch.tensor(sound)).numpy()) if sound else None,
     }
 
 
-def _pictures(codes: list[int], tokenizers: Tokenizers) -> list[np.ndarray]:
-    """A picture's codes, or a clip's, to as many (64, 64, 3) uint8 as they complete."""
+def _frames(codes: list[int], tokenizers: Tokenizers) -> list[Tensor]:
+    """A clip's codes to as many frames, (1, 3, 64, 64), as they complete."""
     if len(codes) < IMAGE_CODES:
         return []
     first = torch.tensor([codes[:IMAGE_CODES]])
     later = torch.tensor(codes[IMAGE_CODES:]).split(LATER_CODES)
-    pixels = [tokenizers.image.decode(first)]
-    pixels += [
+    return [tokenizers.image.decode(first)] + [
         tokenizers.video.decode_frame(tokenizers.image, first, one[None]) for one in later if len(one) == LATER_CODES
     ]
-    return [to_pixels(one)[0] for one in pixels]
 
 
 def _picture_url(pixels: np.ndarray) -> str:

