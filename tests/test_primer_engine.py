@@ -1,5 +1,7 @@
 """Primer behind the protocol, at a tiny random size, with real files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from primer_tiny import tiny_model, tiny_tokenizers
@@ -10,7 +12,7 @@ from omni.engine import Wish
 from omni.engines.primer import MAX_CONTEXT, PrimerEngine, Tally, plan_of
 from omni.errors import OmniError
 from omni.events import ClipPreview, ClipReady, Finished, Heard, ImagePreview, ImageReady, SpeechChunk, TextDelta
-from omni.primer import vocabulary
+from omni.primer import sampling, vocabulary
 
 
 @pytest.fixture
@@ -34,10 +36,11 @@ def _wish(*outputs, **more) -> Wish:
 
 def test_a_picture_sharpens_in_at_least_four_previews(engine, tmp_path):
     events = list(engine.reply(_asked(tmp_path, "draw a cat"), _wish("text", "image")))
-    previews = _of(ImagePreview, events)
+    ready = next(place for place, event in enumerate(events) if isinstance(event, ImageReady))
+    previews = _of(ImagePreview, events[:ready])
     assert len(previews) >= 4
     assert [one.done for one in previews] == sorted(one.done for one in previews)
-    assert _of(ImageReady, events)[0].pixels.shape == (256, 256, 3)
+    assert events[ready].pixels.shape == (256, 256, 3)
     assert isinstance(events[-1], Finished)
 
 
@@ -99,6 +102,29 @@ def test_only_the_last_turns_are_remembered(engine, tmp_path):
     conversation = Conversation(tmp_path, (*turns * 5, Message("user", (Text("now a dog"),))))
     sequence, _ = engine.read(conversation, Tally())
     assert sequence.ids.count(vocabulary.USER) == 2
+
+
+def test_every_sentence_of_a_story_has_its_picture_and_a_line_of_its_own(engine, tmp_path, monkeypatch):
+    going_on = iter([vocabulary.WRITE, vocabulary.WRITE, vocabulary.END])
+    monkeypatch.setattr(sampling, "_greedy_mark", lambda decoder, marks: next(going_on))
+    monkeypatch.setattr(sampling, "MAX_WORDS", 6)  # random weights would go on and on
+    events = list(engine.reply(_asked(tmp_path, "a story"), _wish("text", "image")))
+    told = [event for event in events if isinstance(event, (TextDelta, ImageReady))]
+    pictures = _of(ImageReady, events)
+    assert len(pictures) == 3 and isinstance(told[-1], ImageReady)
+    said = "".join(event.text if isinstance(event, TextDelta) else "|" for event in told)
+    assert [one.strip() for one in said.split("|")] == [*(one.caption for one in pictures), ""]
+    assert all(one.startswith("\n") for one in said.split("|")[1:-1] if one)
+
+
+def test_a_story_is_read_again_sentence_by_sentence(engine, tmp_path):
+    picture = media.write_image(np.zeros((64, 64, 3), np.uint8), tmp_path)
+    sentences = "There was a cat.", "It met a dog."
+    told = [part for words in sentences for part in (Text(words), replace(picture, caption=words))]
+    story = Message("user", (Text("a story"),)), Message("assistant", tuple(told))
+    sequence, _ = engine.read(Conversation(tmp_path, (*story, Message("user", (Text("hi"),)))), Tally())
+    marks = [one for one in sequence.ids if one in (vocabulary.WRITE, vocabulary.IMAGE, vocabulary.END)]
+    assert marks == [vocabulary.WRITE, vocabulary.IMAGE] * 2 + [vocabulary.END]
 
 
 def test_more_than_fits_is_refused_with_a_sentence(engine, tmp_path):

@@ -6,9 +6,10 @@ import pytest
 import torch
 from primer_tiny import tiny_model
 
+from omni.primer import sampling
 from omni.primer import vocabulary as v
 from omni.primer.processing import Sequence
-from omni.primer.sampling import FILM_TOKENS, Decoder, OutOfTokens, Plan, reply
+from omni.primer.sampling import FILM_TOKENS, MAX_SENTENCES, Decoder, OutOfTokens, Plan, reply
 
 
 def _decoder(plan: Plan) -> Decoder:
@@ -30,8 +31,26 @@ WRITTEN = {"spoken": False, "may_make": frozenset(), "max_tokens": 3000}
 
 def test_a_picture_has_exactly_64_codes():
     tokens = _tokens(Plan(must_make=(v.IMAGE,), **WRITTEN))
-    assert sum(token.kind == "image" for token in tokens) == 64
+    pictures = [list(run) for kind, run in itertools.groupby(tokens, lambda token: token.kind) if kind == "image"]
+    assert pictures and all(len(one) == 64 for one in pictures)
     assert _kinds(tokens)[-2:] == ["mark", "image"]
+
+
+@pytest.mark.parametrize(("likelier", "sentences"), [(v.WRITE, MAX_SENTENCES), (v.END, 1)])
+def test_only_a_model_that_goes_on_after_a_picture_tells_a_story(monkeypatch, likelier, sentences):
+    asked_after: list[int] = []
+
+    def greedy(decoder: Decoder, marks: tuple[int, ...]) -> int:
+        asked_after.append(v.modality(decoder.sequence.ids[-1]))
+        return likelier
+
+    monkeypatch.setattr(sampling, "_greedy_mark", greedy)
+    monkeypatch.setattr(sampling, "MAX_WORDS", 6)  # random weights would go on and on
+    decoder = _decoder(Plan(must_make=(v.IMAGE,), **WRITTEN))
+    marks = [token.value for token in reply(decoder, False) if token.kind == "mark"]
+    assert marks == [v.WRITE, v.IMAGE] * sentences
+    assert decoder.sequence.ids[-1] == v.END and decoder.sequence.ids.count(v.WRITE) == sentences
+    assert set(asked_after) == {"visual"}
 
 
 def test_a_film_alternates_frames_and_sound():

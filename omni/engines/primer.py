@@ -63,7 +63,7 @@ class PrimerEngine:
         outputs=frozenset({"text", "speech", "image", "video"}),
         voices=vocabulary.SPEAKERS,
         context_tokens=MAX_CONTEXT,
-        about="Primer is a small model that knows a picture book of 64 things. It reads, sees, hears and watches, "
+        about="Primer is a small model that knows a picture book of 104 things. It reads, sees, hears and watches, "
         "and answers in words, speech, pictures and clips, all of its own making.",
     )
 
@@ -147,10 +147,14 @@ class PrimerEngine:
             for part in sorted(message.parts, key=_reading_order):
                 self._part(sequence, part)
             return sequence
-        sequence.extend([vocabulary.ASSISTANT, vocabulary.WRITE])
-        sequence.extend(self.tokenizers.text.encode(_words(message)))
-        for part in message.parts:
-            if isinstance(part, (Image, Video)):
+        made = [part for part in message.parts if isinstance(part, (Image, Video))]
+        is_story = len(made) > 1 and all(part.caption for part in made)
+        sentences = [(part.caption, [part]) for part in made] if is_story else [(_words(message), made)]
+        sequence.push(vocabulary.ASSISTANT)
+        for words, parts in sentences:
+            sequence.push(vocabulary.WRITE)
+            sequence.extend(self.tokenizers.text.encode(words))
+            for part in parts:
                 self._part(sequence, part)
         sequence.push(vocabulary.END)
         return sequence

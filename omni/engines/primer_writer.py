@@ -69,7 +69,10 @@ def count_tokens(sequence: Sequence) -> Counter[str]:
 
 
 class Writer:
-    """Makes events of tokens. State: the words so far, the speech stream, the codes of the medium being made."""
+    """Makes events of tokens. State: the words so far, the speech stream, the codes of the medium being made.
+
+    In a story the words are those of the sentence, the codes those of its picture.
+    """
 
     def __init__(self, tokenizers: Tokenizers, wish: Wish, tally: Tally):
         self.tokenizers, self.tally = tokenizers, tally
@@ -77,6 +80,7 @@ class Writer:
         self.heard: list[int] = []
         self.words: list[int] = []
         self.told = ""  # of the words, already sent
+        self.opening = ""  # what stands between the words before and the next
         self.codes: list[int] = []  # of the picture
         self.film: Film | None = None
         self.waiting: list[int] = []  # audio codes not yet decoded
@@ -102,12 +106,19 @@ class Writer:
             case "film-visual" | "film-audio":
                 yield from self._film(token)
             case "mark":
+                if token.value in (vocabulary.WRITE, vocabulary.SPEAK):
+                    self._begin()
                 yield Progress({vocabulary.IMAGE: "Drawing", vocabulary.FILM: "Filming"}.get(token.value, "Answering"))
 
     def finish(self) -> Iterator[Event]:
         """What is still held back when the tokens end."""
         if self.stream is not None:
             yield from self._send(last=True)
+
+    def _begin(self) -> None:
+        """The next sentence of a story begins a line of its own."""
+        self.opening = "\n" if self.words else ""
+        self.words, self.told, self.codes = [], "", []
 
     def _word(self, token: int) -> Iterator[Event]:
         self.tally.made("text")
@@ -117,8 +128,8 @@ class Writer:
             yield Progress("Answering")
             return
         self.tally.note("text")
-        yield TextDelta(text[len(self.told) :])
-        self.told = text
+        yield TextDelta(self.opening + text[len(self.told) :])
+        self.opening, self.told = "", text
 
     def _sound(self, code: int) -> Iterator[Event]:
         self.tally.made("speech")

@@ -20,6 +20,7 @@ from omni.primer.processing import AUDIO_SPLITS, FRAME_SPAN, FRAMES, GRID, IMAGE
 from omni.primer.stepping import Stepper
 from omni.primer.tokenizers.video import LATER_CODES, LATER_GRID
 
+MAX_SENTENCES = 4  # of a story, each with its picture
 MAX_WORDS = 120  # text tokens of a reply
 MAX_PIECES = 8  # text tokens of one spoken word
 MAX_WORD_CODES = 75  # 1.5 s for one word: more is a run-away
@@ -133,19 +134,23 @@ def _reply(decoder: Decoder, heard: bool) -> Iterator[Token]:
     speak = plan.spoken
     if speak is None:
         speak = _greedy_mark(decoder, (v.WRITE, v.SPEAK)) == v.SPEAK
-    sequence.push(v.SPEAK if speak else v.WRITE)
-    yield Token("mark", sequence.ids[-1])
-    if speak:
-        sequence.push(v.VOICE[plan.voice or v.SPEAKERS[0]])
-        following = yield from _spoken_words(decoder)
-    else:
-        following = yield from _written_words(decoder)
-    due = list(plan.must_make)
-    if not due and following in plan.may_make:
-        due = [following]
-    for mark in due:
-        yield Token("mark", mark)
-        yield from _MAKERS[mark](decoder)
+    opening = v.SPEAK if speak else v.WRITE
+    for _ in range(MAX_SENTENCES):
+        sequence.push(opening)
+        yield Token("mark", opening)
+        if speak:
+            sequence.push(v.VOICE[plan.voice or v.SPEAKERS[0]])
+            following = yield from _spoken_words(decoder)
+        else:
+            following = yield from _written_words(decoder)
+        due = list(plan.must_make)
+        if not due and following in plan.may_make:
+            due = [following]
+        for mark in due:
+            yield Token("mark", mark)
+            yield from _MAKERS[mark](decoder)
+        if due != [v.IMAGE] or _greedy_mark(decoder, (v.END, opening)) == v.END:
+            break  # only a story goes on after a picture
     sequence.push(v.END)
 
 

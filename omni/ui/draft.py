@@ -82,4 +82,5 @@ def _more_words(made: tuple[Part, ...], text: str) -> tuple[Part, ...]:
     """Words go on where words were last; after a file they begin anew."""
     if made and isinstance(made[-1], Text):
         return (*made[:-1], Text(made[-1].text + text))
-    return (*made, Text(text))
+    text = text.lstrip() if made else text
+    return (*made, Text(text)) if text else made

@@ -88,14 +88,14 @@ def part_value(part: Part, words: str) -> dict[str, Any]:
         case Text(text=text):
             return {"kind": "text", "html": written_html(text)}
         case Image(path, width, height, caption=caption, credentials=credentials):
-            shown = noted("" if caption == words else caption, credentials)
+            shown = noted("" if caption in words else caption, credentials)
             size = {"width": width, "height": height}
             return {"kind": "image", "file": str(path), **size, "alt": caption, "caption": shown}
         case Audio(path, seconds, _, transcript, credentials):
             shown = noted("" if words else transcript, credentials)
             return {"kind": "audio", "file": str(path), "seconds": seconds, "caption": shown}
         case Video(path, width, height, caption=caption, credentials=credentials):
-            shown = noted("" if caption == words else caption, credentials)
+            shown = noted("" if caption in words else caption, credentials)
             size = {"width": width, "height": height}
             return {"kind": "video", "file": str(path), **size, "alt": caption, "caption": shown}
 
