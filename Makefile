@@ -1,4 +1,4 @@
-# make run | test | lint | screenshots | train | train-pack | exam | bench | bench-live | bench-page | bench-experts | bench-remote | bench-watermark | bench-real | figures | gpu
+# make run | test | lint | screenshots | train | train-pack | probes | exam | bench | bench-live | bench-page | bench-experts | bench-remote | bench-watermark | bench-real | figures | gpu
 # Everything happens in .venv, which is made once and refreshed when a requirements file changes.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := 2.13.0
 
-.PHONY: run test lint browser servers screenshots train train-pack exam bench bench-live bench-page bench-experts bench-remote bench-watermark figures bench-real gpu
+.PHONY: run test lint browser servers screenshots train train-pack probes exam bench bench-live bench-page bench-experts bench-remote bench-watermark figures bench-real gpu
 
 run: $(VENV)/run.stamp
 	$(PY) app.py $(ARGS)
@@ -39,6 +39,10 @@ train: $(VENV)/run.stamp
 
 train-pack: $(VENV)/run.stamp
 	$(PY) -m omni.primer.training.packing $(ARGS)
+
+# The judges of the exam, from ground truth.
+probes: $(VENV)/test.stamp
+	for probe in eye motion ear; do $(PY) -m omni.exams.fit_probes $$probe $(ARGS) || exit 1; done
 
 exam: $(VENV)/test.stamp
 	$(PY) -m omni.exams $(ARGS)

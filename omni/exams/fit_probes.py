@@ -233,7 +233,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     make, loss_of, steps, lr = {
-        "eye": (lambda: Eye().to(memory_format=torch.channels_last), eye_loss, 900, 0.03),
+        "eye": (lambda: Eye().to(memory_format=torch.channels_last), eye_loss, 1100, 0.03),
         "motion": (MotionEye, motion_loss, 250, 0.03),
         "ear": (lambda: Ear(*language(lexicon())), ear_loss, 700, 0.03),
     }[arguments.probe]

@@ -24,13 +24,13 @@ FRAMES = (
     "should i study {}",
 )  # fmt: skip
 NOUNS = (
-    "electricity", "the government", "paris", "football", "a dinosaur", "gravity", "the weather", "london",
+    "electricity", "the government", "paris", "football", "a crocodile", "gravity", "the weather", "london",
     "my mother", "the president", "photosynthesis", "a computer", "shakespeare", "the war", "democracy",
-    "mathematics", "physics", "a castle", "coffee", "the ocean", "chess", "a violin", "tokyo", "inflation",
+    "mathematics", "physics", "a museum", "coffee", "the ocean", "chess", "a violin", "tokyo", "inflation",
     "a mountain", "java", "python code", "the internet", "a refrigerator", "insurance", "history", "a wedding",
-    "a dragon", "california", "a keyboard", "berlin", "a volcano", "the stock market", "quantum mechanics",
-    "a giraffe", "an elephant", "the universe", "einstein", "a bridge", "philosophy", "jazz music", "a laptop",
-    "the moon landing", "a spaceship", "climate change", "a doctor", "cancer", "a potato", "sushi", "a shark",
+    "a dragon", "california", "a keyboard", "berlin", "a tornado", "the stock market", "quantum mechanics",
+    "a giraffe", "a rhinoceros", "the universe", "einstein", "a bridge", "philosophy", "jazz music", "a laptop",
+    "the moon landing", "a spaceship", "climate change", "a doctor", "cancer", "a potato", "sushi", "a jellyfish",
     "a zebra", "my homework", "a skeleton", "the alphabet", "a lawyer", "new york", "a submarine", "mozart",
     "a telescope", "the brain", "a kangaroo", "poetry", "rice",
 )  # fmt: skip

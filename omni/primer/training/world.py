@@ -28,7 +28,12 @@ snail 🐌, turtle 🐢, snake 🐍, octopus 🐙, crab 🦀, fish 🐠, whale �
 strawberry 🍓, carrot 🥕, bread 🍞, cheese 🧀, pizza 🍕, cake 🍰, egg 🥚, mushroom 🍄,
 car 🚗, bus 🚌, bicycle 🚲, train 🚂, plane ✈, rocket 🚀, boat ⛵, tree 🌳, flower 🌻,
 sun 🌞, moon 🌙, star ⭐, cloud ☁, snowman ⛄, cactus 🌵, house 🏠, key 🔑, clock ⏰,
-bell 🔔, guitar 🎸, umbrella ☔, ghost 👻, robot 🤖, gift 🎁
+bell 🔔, guitar 🎸, umbrella ☔, ghost 👻, robot 🤖, gift 🎁,
+elephant 🐘, koala 🐨, wolf 🐺, chicken 🐔, camel 🐫, shark 🦈, dolphin 🐬, dinosaur 🦕, unicorn 🦄,
+parrot 🦜, flamingo 🦩, hedgehog 🦔, lemon 🍋, peach 🍑, cherry 🍒, pineapple 🍍, watermelon 🍉,
+tomato 🍅, avocado 🥑, donut 🍩, candy 🍬, cup ☕, taxi 🚕, tractor 🚜, helicopter 🚁, balloon 🎈,
+rose 🌹, tulip 🌷, leaf 🍁, palm 🌴, rainbow 🌈, fire 🔥, volcano 🌋, castle 🏰, lamp 💡, candle 🕯,
+drum 🥁, hammer 🔨, pencil ✏, magnet 🧲
 """
 GLYPHS = dict(entry.split() for entry in _BOOK.split(","))
 _COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
@@ -40,7 +45,8 @@ COLOURED = {  # things that come in colours, each colour its own glyph
 }
 OBJECTS = (*GLYPHS, *COLOURED)
 PLURALS = {"fish": "fish", "butterfly": "butterflies", "strawberry": "strawberries", "bus": "buses"}
-PLURALS |= {"octopus": "octopuses", "fox": "foxes", "cactus": "cactuses"}
+PLURALS |= {"octopus": "octopuses", "fox": "foxes", "cactus": "cactuses", "wolf": "wolves", "leaf": "leaves"}
+PLURALS |= {"peach": "peaches", "cherry": "cherries", "candy": "candies", "tomato": "tomatoes"}
 NUMBERS = ("zero", "one", "two", "three", "four")
 BACKGROUNDS = {
     "white": (245, 245, 242),
@@ -128,7 +134,8 @@ class Clip:
 
 def article(words: str) -> str:
     """``words`` with the right indefinite article."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    sounds_open = words[0] in "aeiou" and not words.startswith("uni")
+    return f"{'an' if sounds_open else 'a'} {words}"
 
 
 def plural(thing: Thing) -> str:
