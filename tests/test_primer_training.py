@@ -1,6 +1,7 @@
 """The picture book, its dialogues, and the batches made of them."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from primer_tiny import tiny_model, tiny_tokenizers
 
 from omni.primer import vocabulary as v
-from omni.primer.training import dialogues, outside, stories, troubles, turns, voices, world
+from omni.primer.training import batches, dialogues, outside, stories, troubles, turns, voices, world
 from omni.primer.training.batches import Scribe, collate, micro_batches
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
 from omni.primer.training.optim import orthogonalise
@@ -152,6 +153,14 @@ def test_a_story_is_written_as_sentences_that_each_end_in_a_picture():
     assert marks == [v.WRITE, v.IMAGE] * (1 + len(turn.then)) + [v.END]
     first = sample.sequence.ids.index(v.WRITE)
     assert all(sample.predicted[first:]) and not any(sample.predicted[:first])
+
+
+def test_no_step_is_without_a_batch(monkeypatch):
+    """Where a step is so small that a pool holds fewer batches than it was to make steps of."""
+    monkeypatch.setattr(batches, "pool", lambda *_: [])
+    monkeypatch.setattr(batches, "micro_batches", lambda *_: [{}, {}, {}])
+    steps = batches.Stream(Path(), 10, 10, 0)._steps(Scribe(tiny_tokenizers(), _rng()))
+    assert [len(step) for step in itertools.islice(steps, 6)] == [1] * 6
 
 
 def test_who_asks_about_nothing_is_told_so():

@@ -317,7 +317,7 @@ class Stream(IterableDataset):
         while True:
             batches = micro_batches(pool(scribe, POOL_STEPS * self.tokens, self.voiced), self.micro)
             order = scribe.rng.permutation(len(batches))
-            for step in np.array_split(order, POOL_STEPS):
+            for step in np.array_split(order, min(POOL_STEPS, len(batches))):  # a step has one batch at least
                 yield [batches[index] for index in step]
 
 
