@@ -36,7 +36,7 @@ def view(scene: Scene, about: str = "") -> str:
         return world.caption(replace(scene, size="")).removesuffix(f" on {scene.background}")
     if scene.count > 1:
         return f"{world.NUMBERS[scene.count]} {world.plural(scene.thing)}"
-    sized = f"{scene.size} {scene.thing.words}".strip() if about == "size" else scene.thing.words
+    sized = scene.sized if about == "size" else scene.thing.words
     seen = [sized, *([scene.other.words] if scene.other else [])]
     return " and ".join(f"one {one}" if about == "number" else article(one) for one in seen)
 

@@ -10,7 +10,7 @@ import numpy as np
 from omni.primer.training import world
 from omni.primer.training.turns import Dialogue, Turn, pick
 from omni.primer.training.wordings import STORY, STORY_OF_TWO, STORY_OF_WHAT
-from omni.primer.training.world import Scene, Thing, article
+from omni.primer.training.world import Scene, article
 
 MOST = 4  # sentences
 Step = tuple[str, Scene]  # a sentence, and what is seen when it is over
@@ -30,7 +30,7 @@ def _any_story(rng: np.random.Generator) -> tuple[str, list[Step]]:
     background = pick(rng, tuple(world.BACKGROUNDS))
     hero = world.random_thing(rng, background)
     scene = Scene(hero, background, size=pick(rng, ("", "", "small", "big")))
-    steps = [(f"Once there was {article(f'{scene.size} {hero.words}'.strip())} on {background}.", scene)]
+    steps = [(f"Once there was {article(scene.sized)} on {background}.", scene)]
     two = rng.random() < 0.3
     if two:
         steps.append(_meet(scene, rng))
@@ -55,9 +55,7 @@ def _events(scene: Scene) -> list[Callable[[Scene, np.random.Generator], Step]]:
 
 
 def _meet(scene: Scene, rng: np.random.Generator) -> Step:
-    other = scene.thing
-    while other.name == scene.thing.name:
-        other = world.random_thing(rng, scene.background)
+    other = world.random_other(rng, scene.thing, scene.background)
     met = Scene(scene.thing, scene.background, relation="left of", other=other)
     return f"It met {article(other.words)}.", met
 
@@ -100,7 +98,7 @@ def _they(scene: Scene) -> str:
 
 
 def _colours(scene: Scene) -> set[str]:
-    return {one.colour for one in (scene.thing, scene.other) if isinstance(one, Thing)}
+    return {one.colour for one in (scene.thing, scene.other) if one}
 
 
 def _another_ground(scene: Scene, rng: np.random.Generator) -> str:

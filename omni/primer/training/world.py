@@ -107,6 +107,11 @@ class Scene:
     other: Thing | None = None
 
     @property
+    def sized(self) -> str:
+        """The first thing in words, with its size where that is told."""
+        return f"{self.size} {self.thing.words}".strip()
+
+    @property
     def key(self) -> str:
         """What makes this scene a combination of its own."""
         other = self.other.words if self.other else ""
@@ -151,7 +156,7 @@ def caption(scene: Scene) -> str:
     elif scene.count > 1:
         words = f"{NUMBERS[scene.count]} {plural(scene.thing)}"
     else:
-        words = f"{article(f'{scene.size} {scene.thing.words}'.strip())} {scene.position}"
+        words = f"{article(scene.sized)} {scene.position}"
     return f"{words} on {scene.background}"
 
 
@@ -171,6 +176,13 @@ def random_thing(rng: np.random.Generator, background: str) -> Thing:
     return Thing(name, colours[rng.integers(len(colours))])
 
 
+def random_other(rng: np.random.Generator, thing: Thing, background: str) -> Thing:
+    """The same, with another name than ``thing``."""
+    while (other := random_thing(rng, background)).name == thing.name:
+        pass
+    return other
+
+
 def random_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
     """A scene from the training part of the book, or from the held-out part."""
     while True:
@@ -188,9 +200,7 @@ def _any_scene(rng: np.random.Generator) -> Scene:
         return Scene(thing, background, list(POSITIONS)[rng.integers(9)], size)
     if kind < 0.6:
         return Scene(thing, background, count=int(rng.integers(2, 5)))
-    other = thing
-    while other.name == thing.name:
-        other = random_thing(rng, background)
+    other = random_other(rng, thing, background)
     return Scene(thing, background, relation=RELATIONS[rng.integers(4)], other=other)
 
 
@@ -198,10 +208,9 @@ def random_clip(rng: np.random.Generator, held_out: bool = False) -> Clip:
     """A clip from the training part of the book, or from the held-out part."""
     while True:
         background = list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))]
-        thing, other = random_thing(rng, background), None
+        thing = random_thing(rng, background)
         motion = list(MOTIONS)[rng.integers(len(MOTIONS))]
-        while motion == "meet" and (other is None or other.name == thing.name):
-            other = random_thing(rng, background)
+        other = random_other(rng, thing, background) if motion == "meet" else None
         clip = Clip(thing, background, motion, other)
         if clip.held_out == held_out:
             return clip
