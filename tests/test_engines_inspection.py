@@ -185,7 +185,7 @@ def test_every_token_of_primers_reply_is_traced_with_its_modality(events):
 
 
 def test_the_traced_experts_are_those_that_were_asked_for(primer, asked):
-    """Without guidance each expert of each token is a use; a pass of many asks for each expert of a layer once."""
+    """Each expert of each token is a use; a pass of many asks for each expert of a layer once."""
     events = list(primer.reply(asked, Wish(frozenset({"text"}), seed=3, telemetry=True)))
     experts = np.concatenate([one.experts for one in routed_of(events)])
     first = sum(events[-1].usage.tokens_in.values()) + 1  # the prompt, and the mark for a written reply

@@ -115,9 +115,3 @@ def test_the_limit_of_tokens_ends_the_reply():
     decoder = _decoder(Plan(must_make=(v.IMAGE,), **{**WRITTEN, "max_tokens": 10}))
     with pytest.raises(OutOfTokens):
         list(reply(decoder, False))
-
-
-def test_without_guidance_a_picture_is_steered_by_the_description_alone():
-    plain = _tokens(Plan(must_make=(v.IMAGE,), guidance=1.0, temperature=0.0, **WRITTEN))
-    guided = _tokens(Plan(must_make=(v.IMAGE,), guidance=3.0, temperature=0.0, **WRITTEN))
-    assert plain != guided

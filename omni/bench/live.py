@@ -125,7 +125,7 @@ def main() -> None:
     rounds, rows = arguments.rounds, []
 
     def row(name: str, found: list[float], unit: str, goal: float | None) -> None:
-        log.info("%-28s %8.2f %s of %s", name, statistics.median(found), unit, [round(one, 2) for one in found])
+        log.info("%-28s %8.2f %s of %s", name, statistics.median(found), unit, [round(float(one), 2) for one in found])
         value = round(statistics.median(found), 2 if unit == "s" else 0)
         rows.append(Row(name, value, unit, goal, "lower", len(found), None, None, machine(), "make bench-live"))
 

@@ -48,7 +48,6 @@ class Plan:
     must_make: tuple[int, ...] = ()  # marks, of vocabulary.IMAGE and FILM, to be made in this order
     may_make: frozenset[int] = frozenset({v.IMAGE, v.FILM, v.AUDIO})
     temperature: float = 0.7  # 0 is greedy
-    guidance: float = 2.0  # of pictures; 1 is none
     seed: int = 0
     max_tokens: int = 1200
 
@@ -235,20 +234,12 @@ def _sound(decoder: Decoder) -> Iterator[Token]:
 
 
 def _image(decoder: Decoder) -> Iterator[Token]:
-    """64 codes, steered away from the picture that nobody described (classifier-free guidance, arXiv 2207.12598)."""
-    sequence, guidance = decoder.sequence, decoder.plan.guidance
+    """64 codes."""
+    sequence = decoder.sequence
     sequence.push(v.IMAGE)
-    blank = Sequence()
-    blank.extend([v.BEGIN, v.ASSISTANT, v.IMAGE])
-    unguided = Decoder(decoder.model, blank, decoder.plan) if guidance != 1 else None
     for index in range(IMAGE_CODES):
-        logits = decoder.logits("visual")
-        if unguided:
-            plain = unguided.logits("visual")
-            logits = plain + guidance * (logits - plain)
-        code = decoder.choose(logits, 0.95, HAND_COOLING * decoder.plan.temperature)
+        code = decoder.choose(decoder.logits("visual"), 0.95, HAND_COOLING * decoder.plan.temperature)
         sequence.push_visual(code, index)
-        blank.push_visual(code, index)
         yield Token("image", code)
     sequence.line += GRID
 

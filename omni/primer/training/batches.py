@@ -136,16 +136,6 @@ class Scribe:
             self._reply(sample, turn)
         return sample
 
-    def blank_request(self, made: Scene) -> Sample:
-        """A picture that nobody described: what guidance steers away from (arXiv 2207.12598)."""
-        sample = Sample()
-        sample.sequence.extend([v.BEGIN, v.ASSISTANT])
-        sample.mark(False)
-        self._make(sample, made)
-        sample.mark(True)
-        sample.predicted[2] = False  # the picture's own mark is given
-        return sample
-
     def _user(self, sample: Sample, parts: tuple[Shown, ...], dialogue: Dialogue) -> None:
         sequence = sample.sequence
         first_turn = not sample.predicted
@@ -330,14 +320,11 @@ def pool(scribe: Scribe, tokens: int, voiced: Voiced | None = None) -> list[Samp
     """Random samples of about ``tokens`` tokens in all, shortest first, the two of a pair side by side."""
     samples, total, rng = [], 0, scribe.rng
     while total < tokens:
-        if rng.random() < 0.04:
-            fresh = [scribe.blank_request(world.random_scene(rng))]
+        dialogues = some_dialogues(rng)
+        if voiced is not None and any(one.voiced for one in dialogues):
+            fresh = voiced(rng, len(dialogues))
         else:
-            dialogues = some_dialogues(rng)
-            if voiced is not None and any(one.voiced for one in dialogues):
-                fresh = voiced(rng, len(dialogues))
-            else:
-                fresh = [scribe.write(dialogue) for dialogue in dialogues]
+            fresh = [scribe.write(dialogue) for dialogue in dialogues]
         if len(fresh) == 2:
             number = int(rng.integers(1 << 30))
             for sample in fresh:
