@@ -29,7 +29,7 @@ from omni.primer.tokenizers.audio import HOP, RATE
 from omni.primer.tokenizers.image import to_pixels
 from omni.primer.tokenizers.video import LATER_CODES
 
-SHOWN = 256  # pixels: pictures of 64 are enlarged for people
+SHOWN = 256  # pixels a side: pictures are enlarged for people
 PREVIEWS = 8  # of a picture
 FIRST_CHUNK, CHUNK = 6, 15  # audio codes of 20 ms before speech is sent on
 
@@ -167,7 +167,7 @@ class Writer:
             yield Progress("Drawing", done)
 
     def _picture(self, codes: list[int]) -> np.ndarray:
-        """64 codes to (64, 64, 3) uint8."""
+        """64 codes to (128, 128, 3) uint8."""
         with torch.inference_mode():
             return to_pixels(self.tokenizers.image.decode(torch.tensor([codes])))[0]
 
@@ -194,7 +194,7 @@ class Writer:
 
 
 class Film:
-    """A clip being made. State: finished frames (64, 64, 3) uint8, codes of the frame in work, sound codes."""
+    """A clip being made. State: finished frames (128, 128, 3) uint8, codes of the frame in work, sound codes."""
 
     def __init__(self, tokenizers: Tokenizers):
         self.tokenizers = tokenizers
@@ -221,5 +221,5 @@ class Film:
 
 
 def _enlarged(pixels: np.ndarray) -> np.ndarray:
-    """(64, 64, 3) uint8 to 256 x 256, smoothly."""
+    """(128, 128, 3) uint8 to 256 x 256, smoothly."""
     return np.asarray(PIL.Image.fromarray(pixels).resize((SHOWN, SHOWN), PIL.Image.Resampling.LANCZOS))

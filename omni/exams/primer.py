@@ -15,7 +15,7 @@ from omni.primer import vocabulary as v
 from omni.primer.configuration import PrimerConfig
 from omni.primer.modeling import PrimerForCausalLM
 from omni.primer.processing import Sequence, Tokenizers
-from omni.primer.tokenizers.image import to_pixels
+from omni.primer.tokenizers.image import PAINTED, SIZE, to_pixels
 from omni.primer.tokenizers.text import normalise
 
 
@@ -36,13 +36,18 @@ class Codec:
 
     @torch.inference_mode()
     def _draw(self, codes: list[int]) -> np.ndarray:
-        return to_pixels(self.tokenizers.image.decode(torch.tensor([codes])))[0]
+        return _as_seen(self.tokenizers.image.decode(torch.tensor([codes])))[0]
 
     @torch.inference_mode()
     def _play(self, first: list[int], later: list[list[int]]) -> np.ndarray:
         images, start = self.tokenizers.image, torch.tensor([first])
         rest = self.tokenizers.video.decode_frame(images, start.expand(len(later), -1), torch.tensor(later))
-        return to_pixels(torch.cat([images.decode(start), rest]))
+        return _as_seen(torch.cat([images.decode(start), rest]))
+
+
+def _as_seen(painted: Tensor) -> np.ndarray:
+    """Pictures (B, 3, 128, 128) of 0..1 at the side at which probes look, (B, 64, 64, 3) uint8."""
+    return to_pixels(F.avg_pool2d(painted, PAINTED // SIZE))
 
 
 def unshipped(folder: Path, checkpoint: Path) -> PrimerEngine:

@@ -46,7 +46,10 @@ class Block(nn.Module):
 
 
 class VideoTokenizer(nn.Module):
-    """Frames (B, T, 3, 64, 64) of 0..1 <-> codes (B, 64) of the first and (B, T - 1, 16) of the later frames."""
+    """Frames (B, T, 3, 64, 64) of 0..1 to codes (B, 64) of the first and (B, T - 1, 16) of the later frames, and back.
+
+    What comes back has twice the side, frame by frame.
+    """
 
     def __init__(self, width: int = 192, depth: int = 3):
         super().__init__()
@@ -77,6 +80,6 @@ class VideoTokenizer(nn.Module):
         return images.encode(frames[:, 0]), later.unflatten(0, (batch, count - 1))
 
     def decode_frame(self, images: ImageTokenizer, first: Tensor, later: Tensor) -> Tensor:
-        """First-frame codes (B, 64) and one later frame's codes (B, 16) to its pixels (B, 3, 64, 64) of 0..1."""
+        """First-frame codes (B, 64) and one later frame's codes (B, 16) to its pixels (B, 3, 128, 128)."""
         latents = self.frame_latents(images.grid(first), images.grid(later))
         return images.render(latents).float().clamp(0, 1)

@@ -96,7 +96,7 @@ def _answer(model: PrimerForCausalLM, tokenizers: Tokenizers, request: str) -> d
 
 
 def _frames(codes: list[int], tokenizers: Tokenizers) -> list[Tensor]:
-    """A clip's codes to as many frames, (1, 3, 64, 64), as they complete."""
+    """A clip's codes to as many frames, (1, 3, 128, 128), as they complete."""
     if len(codes) < IMAGE_CODES:
         return []
     first = torch.tensor([codes[:IMAGE_CODES]])

@@ -1,23 +1,24 @@
 """Fit the tokenisers of pictures and clips: ``python -m omni.primer.training.fit_visual image --out FOLDER``.
 
-Three stages. ``image``: pictures to codes and back, by L1 and gradient loss, what is drawn counting more than its
-ground. ``decoder``: the codes stay as they are, the way back learns to render Primer's own hand; the transformer
-may train meanwhile. ``video``: the way back from the codes of a clip. A run goes on from its last checkpoint.
+Two stages. ``image``: pictures to codes and back, by L1 and gradient loss, what is drawn counting more than its
+ground. ``decoder``: the codes stay as they are, and the ways back from those of pictures and of clips learn together to
+render Primer's own hand; the transformer may train meanwhile. A run goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from functools import partial
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni.primer.tokenizers.image import ImageTokenizer, to_tensor
+from omni.primer.tokenizers.image import PAINTED, SIZE, ImageTokenizer, to_tensor
 from omni.primer.tokenizers.storage import load_module, save_module
 from omni.primer.tokenizers.video import VideoTokenizer
 from omni.primer.training import precision, world
@@ -26,35 +27,34 @@ from omni.primer.training.optim import muon_for, set_rate
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 120
-OWN_HAND = 0.6  # share of pictures without jitter, as Primer draws: the codes have to be good at its own hand
+OWN_HAND = 0.3  # share of pictures without jitter, as Primer draws: the codes have to be good at its own hand
+MISREAD = 0.04  # share of codes that are those of another picture: the transformer errs too
+PEAK = {"image": 0.02, "decoder": 0.01}  # learning rates
 
 
-def picture_batch(rng: np.random.Generator, count: int, own_hand: float = 0.0) -> Tensor:
-    """Scenes, single frames of clips and a few pictures from outside the book: (count, 3, 64, 64) of 0..1.
+def seen_and_painted(make: Callable[[np.random.Generator | None, int], np.ndarray], rng: np.random.Generator | None):
+    """What ``make`` draws at the side that is seen and at the side that is painted, with the same random numbers."""
+    return make(deepcopy(rng), SIZE), make(rng, PAINTED)
 
-    A share ``own_hand`` of them is as Primer draws, without jitter.
+
+def picture_batch(rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+    """Scenes, single frames of clips and a few pictures from outside the book, as seen and as they should be painted.
+
+    (count, 3, 64, 64) and (count, 3, 128, 128) of 0..1.
     """
-    pictures = []
+    pairs = []
     for _ in range(count):
-        kind, jitter = rng.random(), None if rng.random() < own_hand else rng
+        kind, jitter = rng.random(), None if rng.random() < OWN_HAND else rng
         if kind < 0.7:
-            pictures.append(world.draw(world.random_scene(rng), jitter))
+            scene = world.random_scene(rng)
+            pairs.append(seen_and_painted(lambda rng, side, scene=scene: world.draw(scene, rng, side), jitter))
         elif kind < 0.95:
-            pictures.append(world.animate(world.random_clip(rng), jitter)[0][rng.integers(world.FRAMES)])
+            clip, index = world.random_clip(rng), rng.integers(world.FRAMES)
+            pairs.append(seen_and_painted(lambda *how, clip=clip, at=index: world.animate(clip, *how)[0][at], jitter))
         else:
-            pictures.append(world.unknown_picture(rng))
-    return to_tensor(np.stack(pictures))
-
-
-def clip_batch(rng: np.random.Generator, count: int, frames: int = 3) -> tuple[Tensor, Tensor]:
-    """First frames (count * frames, 3, 64, 64), each with a random later frame of its clip."""
-    firsts, laters = [], []
-    for _ in range(count):
-        clip, _ = world.animate(world.random_clip(rng), None if rng.random() < OWN_HAND else rng)
-        for index in rng.choice(np.arange(1, world.FRAMES), frames, replace=False):
-            firsts.append(clip[0])
-            laters.append(clip[index])
-    return to_tensor(np.stack(firsts)), to_tensor(np.stack(laters))
+            pairs.append(seen_and_painted(world.unknown_picture, rng))
+    seen, painted = zip(*pairs, strict=True)
+    return to_tensor(seen), to_tensor(painted)
 
 
 def picture_loss(made: Tensor, true: Tensor) -> Tensor:
@@ -73,76 +73,97 @@ def psnr(made: Tensor, true: Tensor) -> float:
     return (-10 * error.log10()).mean().item()
 
 
-def image_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int) -> Tensor:
-    """Pictures at full and at half size: the later frames of a clip are coded at half size."""
-    true = picture_batch(rng, batch, OWN_HAND / 2).to(memory_format=torch.channels_last)
-    loss = 0.0
-    for pictures in (true, F.avg_pool2d(true, 2)):
+class Reading(nn.Module):
+    """Stage ``image``: pictures to codes and back, at full size and at half, in which later frames are coded."""
+
+    def __init__(self, _folder: Path):
+        super().__init__()
+        self.image = ImageTokenizer()
+
+    def loss(self, rng: np.random.Generator, count: int) -> Tensor:
+        seen, painted = picture_batch(rng, count)
+        loss = 0.0
+        for given, wanted in ((seen, painted), (F.avg_pool2d(seen, 2), F.avg_pool2d(painted, 2))):
+            with precision.autocast():
+                made = self.image.render(self.image.latents(given.to(memory_format=torch.channels_last)))
+            loss = loss + picture_loss(made, wanted)
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        seen, painted = picture_batch(np.random.default_rng(1), 64)
+        return psnr(self.image.decode(self.image.encode(seen)), painted)
+
+    def save(self, folder: Path) -> None:
+        save_module(self.image, folder / "image.safetensors", int8="decoder")
+
+
+class Painting(nn.Module):
+    """Stage ``decoder``: from the codes of pictures and clips, which stay, to Primer's own hand."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.image = load_module(ImageTokenizer(), folder / "image.safetensors")
+        self.image.decoder.requires_grad_(True)
+        path = folder / "video.safetensors"
+        self.video = load_module(VideoTokenizer(), path).requires_grad_(True) if path.exists() else VideoTokenizer()
+
+    def _batch(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents (count, 5, 8, 8) and how they should look, (count, 3, 128, 128); of later frames ours and true ones.
+
+        A quarter of them are first frames of clips, and the last quarter is later frames.
+        """
+        scenes = [world.random_scene(rng) for _ in range(count - 2 * (count // 4))]
+        clips = [(world.random_clip(rng), int(rng.integers(1, world.FRAMES))) for _ in range(count // 4)]
+        drawn = []
+        for side in (SIZE, PAINTED):
+            films = [(world.animate(clip, None, side)[0], index) for clip, index in clips]
+            firsts, laters = [film[0] for film, _ in films], [film[index] for film, index in films]
+            firsts += [world.draw(scene, None, side) for scene in scenes]
+            drawn.append((to_tensor(firsts), to_tensor(laters)))
+        (first, later), painted = drawn[0], torch.cat(drawn[1])
+        with torch.no_grad():
+            start, true = self.image.latents(first), self.image.latents(later)
+            small = self.image.latents(F.avg_pool2d(later, 2))
+        moved = self.video.frame_latents(start[: len(clips)], small)
+        return torch.cat([start, moved]), painted, moved, true
+
+    def loss(self, rng: np.random.Generator, count: int) -> Tensor:
         with precision.autocast():
-            made = tokenizer.render(tokenizer.latents(pictures))
-        loss = loss + picture_loss(made, pictures)
-    return loss
+            latents, painted, moved, true = self._batch(rng, count)
+            wrong = torch.rand(len(latents), 1, *latents.shape[2:]) < MISREAD
+            latents = torch.where(wrong, latents.roll(1, 0), latents)
+            made = self.image.render(latents.to(memory_format=torch.channels_last))
+        return picture_loss(made, painted) + 0.1 * F.l1_loss(moved.float(), true)
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        latents, painted, _, _ = self._batch(np.random.default_rng(1), 64)
+        return psnr(self.image.render(latents), painted)
+
+    def save(self, folder: Path) -> None:
+        save_module(self.image, folder / "image.safetensors", int8="decoder")
+        save_module(self.video, folder / "video.safetensors", int8="blocks")
 
 
-def decoder_step(tokenizer: ImageTokenizer, rng: np.random.Generator, batch: int) -> Tensor:
-    true = picture_batch(rng, batch, OWN_HAND).to(memory_format=torch.channels_last)
-    with precision.autocast():
-        with torch.no_grad():
-            latents = tokenizer.latents(true)
-        made = tokenizer.render(latents)
-    return picture_loss(made, true)
+STAGES = {"image": Reading, "decoder": Painting}
 
 
-def video_step(tokenizer: VideoTokenizer, images: ImageTokenizer, rng: np.random.Generator, batch: int) -> Tensor:
-    first, later = clip_batch(rng, batch)
-    with precision.autocast():
-        with torch.no_grad():
-            latents, target = images.latents(first), images.latents(later)
-            small = images.latents(F.avg_pool2d(later, 2))
-        made = tokenizer.frame_latents(latents, small)
-        pixels = images.render(made)
-    return picture_loss(pixels, later) + 0.1 * F.l1_loss(made.float(), target)
-
-
-@torch.no_grad()
-def evaluate(stage: str, tokenizer, images: ImageTokenizer | None) -> float:
-    """PSNR in dB of unseen pictures, or of unseen later frames, through their codes."""
-    rng = np.random.default_rng(1)
-    if stage == "video":
-        first, later = clip_batch(rng, 24)
-        codes, motion = tokenizer.encode(images, torch.stack([first, later], 1))
-        return psnr(tokenizer.decode_frame(images, codes, motion[:, 0]), later)
-    true = picture_batch(rng, 64, OWN_HAND if stage == "decoder" else 0.0)
-    return psnr(tokenizer.decode(tokenizer.encode(true)), true)
-
-
-def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
-    """Train one stage for ``minutes`` of the clock in all and save its tokeniser in fp16."""
-    rng, images = np.random.default_rng(0), None
+def fit(stage: str, folder: Path, minutes: float, count: int) -> None:
+    """Train one stage for ``minutes`` of the clock in all, ``count`` pictures a step, and save its tokenisers."""
     torch.manual_seed(0)
-    if stage == "video":
-        tokenizer, images = VideoTokenizer(), load_images(folder).requires_grad_(False)
-        take_step = partial(video_step, tokenizer, images)
-    elif stage == "decoder":
-        tokenizer = load_images(folder)
-        tokenizer.encoder.requires_grad_(False)
-        take_step = partial(decoder_step, tokenizer)
-    else:
-        tokenizer = ImageTokenizer()
-        take_step = partial(image_step, tokenizer)
-    (images or tokenizer).to(memory_format=torch.channels_last)
-    peak = 0.01 if stage == "decoder" else 0.02
-    optimizer = muon_for(tokenizer, lr=peak, adam_lr=peak / 10, adam_names=("places",))
+    task, rng = STAGES[stage](folder).train(), np.random.default_rng(0)
+    task.image.to(memory_format=torch.channels_last)
+    optimizer = muon_for(task, lr=PEAK[stage], adam_lr=PEAK[stage] / 10, adam_names=("places", "around"))
     path, step, spent = folder / f"{stage}.checkpoint", 0, 0.0
     if state := load_checkpoint(path):
-        tokenizer.load_state_dict(state["model"])
+        task.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent, rng = state["step"], state["spent"], np.random.default_rng(state["step"])
     budget, saved = Budget(minutes, spent), spent
-    weights = folder / ("video.safetensors" if stage == "video" else "image.safetensors")
     while budget.share < 1:
         set_rate(optimizer, budget.rate())
-        loss = take_step(rng, batch)
+        loss = task.loss(rng, count)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -151,23 +172,18 @@ def fit(stage: str, folder: Path, minutes: float, batch: int) -> None:
             log.info("%s step %d %.0f%% loss %.4f", stage, step, 100 * budget.share, loss.item())
         if budget.spent - saved > CHECKPOINT_SECONDS or budget.share >= 1:
             saved = budget.spent
-            state = {"model": tokenizer.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": saved}
+            state = {"model": task.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": saved}
             save_checkpoint(path, state)
-            save_module(tokenizer, weights, int8="" if stage == "video" else "decoder")
-            log.info("%s step %d PSNR %.2f dB", stage, step, evaluate(stage, tokenizer, images))
-
-
-def load_images(folder: Path) -> ImageTokenizer:
-    """The picture tokeniser that the first stage left in ``folder``."""
-    return load_module(ImageTokenizer(), folder / "image.safetensors").requires_grad_(True).train()
+            task.save(folder)
+            log.info("%s step %d PSNR %.2f dB", stage, step, task.evaluate())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=["image", "decoder", "video"])
+    parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
     parser.add_argument("--minutes", type=float, default=20.0, help="minutes of training in all")
-    parser.add_argument("--batch", type=int, default=32, help="pictures, or clips, a step")
+    parser.add_argument("--batch", type=int, default=32, help="pictures a step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
