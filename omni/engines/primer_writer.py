@@ -190,7 +190,8 @@ class Writer:
         yield Progress("Filming", len(self.film.frames) / FRAMES)
 
     def _caption(self) -> str:
-        return self.tokenizers.text.decode(self.words).strip()
+        """The words without half a character at their end, as they were sent."""
+        return self.tokenizers.text.decode(self.words).rstrip("\ufffd").strip()
 
 
 class Film:
