@@ -1,5 +1,6 @@
 """Pictures and clips: what comes back has twice the side, and learning to paint leaves the codes as they are."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def test_a_code_hears_of_the_eight_pixels_around_its_own_and_no_more():
 def test_the_two_sides_show_the_same_picture():
     scene = world.random_scene(np.random.default_rng(2))
     for jitter in (None, np.random.default_rng(3)):
-        seen, painted = seen_and_painted(lambda *how: world.draw(scene, *how), jitter)
+        seen, painted = seen_and_painted(partial(world.draw, scene), jitter)
         assert psnr(F.avg_pool2d(to_tensor(painted[None]), 2), to_tensor(seen[None])) > 25
     seen, painted = picture_batch(np.random.default_rng(4), 8)
     assert psnr(F.avg_pool2d(painted, 2), seen) > 25

@@ -11,6 +11,7 @@ import argparse
 import logging
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,10 @@ def seen_and_painted(make: Callable[[np.random.Generator | None, int], np.ndarra
     return make(deepcopy(rng), SIZE), make(rng, PAINTED)
 
 
+def _frame(clip: world.Clip, index: int, rng: np.random.Generator | None, side: int) -> np.ndarray:
+    return world.animate(clip, rng, side)[0][index]
+
+
 def picture_batch(rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
     """Scenes, single frames of clips and a few pictures from outside the book, as seen and as they should be painted.
 
@@ -46,11 +51,10 @@ def picture_batch(rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]
     for _ in range(count):
         kind, jitter = rng.random(), None if rng.random() < OWN_HAND else rng
         if kind < 0.7:
-            scene = world.random_scene(rng)
-            pairs.append(seen_and_painted(lambda rng, side, scene=scene: world.draw(scene, rng, side), jitter))
+            pairs.append(seen_and_painted(partial(world.draw, world.random_scene(rng)), jitter))
         elif kind < 0.95:
-            clip, index = world.random_clip(rng), rng.integers(world.FRAMES)
-            pairs.append(seen_and_painted(lambda *how, clip=clip, at=index: world.animate(clip, *how)[0][at], jitter))
+            clip, index = world.random_clip(rng), int(rng.integers(world.FRAMES))
+            pairs.append(seen_and_painted(partial(_frame, clip, index), jitter))
         else:
             pairs.append(seen_and_painted(world.unknown_picture, rng))
     seen, painted = zip(*pairs, strict=True)
