@@ -68,7 +68,7 @@ def test_the_second_stage_leaves_the_codes_as_they_are(tmp_path: Path):
 
 
 @needs_font
-def test_what_ships_paints_what_it_saw_sharper_than_an_enlargement():
+def test_what_ships_paints_what_it_saw_with_most_of_its_edges():
     images, rng = load_module(ImageTokenizer(), WEIGHTS / "image.safetensors"), np.random.default_rng(5)
     scenes = [world.random_scene(rng, held_out=True) for _ in range(16)]
     seen, painted = (to_tensor([world.draw(scene, None, side) for scene in scenes]) for side in (SIZE, PAINTED))

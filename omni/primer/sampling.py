@@ -235,13 +235,17 @@ def _sound(decoder: Decoder) -> Iterator[Token]:
 
 def _image(decoder: Decoder) -> Iterator[Token]:
     """64 codes."""
-    sequence = decoder.sequence
-    sequence.push(v.IMAGE)
-    for index in range(IMAGE_CODES):
-        code = decoder.choose(decoder.logits("visual"), 0.95, HAND_COOLING * decoder.plan.temperature)
-        sequence.push_visual(code, index)
-        yield Token("image", code)
-    sequence.line += GRID
+    decoder.sequence.push(v.IMAGE)
+    yield from _grid(decoder, "image", GRID, top_p=0.95)
+    decoder.sequence.line += GRID
+
+
+def _grid(decoder: Decoder, kind: Kind, side: int, top_p: float) -> Iterator[Token]:
+    """side x side visual codes, drawn with a steady hand."""
+    for index in range(side * side):
+        code = decoder.choose(decoder.logits("visual"), top_p, HAND_COOLING * decoder.plan.temperature)
+        decoder.sequence.push_visual(code, index, side)
+        yield Token(kind, code)
 
 
 def _film(decoder: Decoder) -> Iterator[Token]:
@@ -249,11 +253,7 @@ def _film(decoder: Decoder) -> Iterator[Token]:
     sequence, steady = decoder.sequence, HAND_COOLING * decoder.plan.temperature
     sequence.push(v.FILM)
     for frame in range(FRAMES):
-        side = LATER_GRID if frame else GRID
-        for index in range(side * side):
-            code = decoder.choose(decoder.logits("visual"), 0.9, steady)
-            sequence.push_visual(code, index, side)
-            yield Token("film-visual", code)
+        yield from _grid(decoder, "film-visual", LATER_GRID if frame else GRID, top_p=0.9)
         start = sequence.line
         for _ in range(AUDIO_SPLITS[frame], AUDIO_SPLITS[frame + 1]):
             code = decoder.choose(decoder.logits("audio")[: v.AUDIO_CODES], 0.9, steady)

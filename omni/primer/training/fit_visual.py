@@ -113,9 +113,10 @@ class Painting(nn.Module):
         self.video = load_module(VideoTokenizer(), path).requires_grad_(True) if path.exists() else VideoTokenizer()
 
     def _batch(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latents (count, 5, 8, 8) and how they should look, (count, 3, 128, 128); of later frames ours and true ones.
+        """Latents (count, 5, 8, 8) and the pictures that they stand for, (count, 3, 128, 128).
 
-        A quarter of them are first frames of clips, and the last quarter is later frames.
+        The first quarter are first frames of clips, the last quarter later frames; then the latents of these, as they
+        are made from their codes and as the encoder has them, (count / 4, 5, 8, 8) each.
         """
         scenes = [world.random_scene(rng) for _ in range(count - 2 * (count // 4))]
         clips = [(world.random_clip(rng), int(rng.integers(1, world.FRAMES))) for _ in range(count // 4)]
