@@ -34,6 +34,7 @@ NAMING_FRAMES = 3  # at the end of a spoken word, in which it is to be named
 MAX_TOKENS = 640
 POOL_STEPS = 20  # steps whose samples are sorted together: the more, the less padding
 LENGTH = 32  # the length of a batch is a multiple of this
+PAIRED = 0.14  # of all draws are two dialogues about one scene
 ENCODE_BATCH = 32  # pictures encoded at once; a quarter as many sounds
 
 
@@ -312,8 +313,8 @@ class Stream(IterableDataset):
 
 
 def some_dialogues(rng: np.random.Generator) -> tuple[Dialogue, ...]:
-    """A dialogue, or often a pair of them about one scene."""
-    return pair(rng) if rng.random() < 0.31 else (random_dialogue(rng),)
+    """A dialogue, or now and then a pair of them about one scene."""
+    return pair(rng) if rng.random() < PAIRED else (random_dialogue(rng),)
 
 
 def pool(scribe: Scribe, tokens: int, voiced: Voiced | None = None) -> list[Sample]:

@@ -293,13 +293,12 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.26), (describe, 0.08), (ask, 0.36), (watch, 0.04), (film, 0.14), (say, 0.11), (heard, 0.04), (talk, 0.05),
-    (add_up, 0.17), (tone, 0.02), (unknown, 0.01), (follow_up, 0.04), (trouble, 0.12), (quiz, 0.12),
-    (story, 0.06),
+    (draw, 0.18), (describe, 0.12), (ask, 0.12), (watch, 0.02), (film, 0.11), (say, 0.2), (heard, 0.03), (talk, 0.02),
+    (add_up, 0.04), (tone, 0.045), (unknown, 0.005), (follow_up, 0.02), (trouble, 0.03), (quiz, 0.035), (story, 0.025),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first
-SPOKEN = 0.22  # of all first requests are spoken, and answered aloud
+SPOKEN = 0.4  # of all first requests are spoken, and answered aloud
 
 
 def aloud(dialogue: Dialogue, rng: np.random.Generator) -> Dialogue:

@@ -36,8 +36,8 @@ from omni.primer.vocabulary import AUDIO_CODES
 log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 600
 TOLD_STEPS = 25
-DECAY = 0.5  # of a run, in which the learning rate falls
-WEIGHTS = {"text": 3.5, "audio": 1.0, "visual": 1.2}
+DECAY = 0.6  # of a run, in which the learning rate falls
+WEIGHTS = {"text": 3.5, "audio": 1.8, "visual": 1.5}
 VERDICT = 14.0  # on top of what they weigh as text: few, and hard, since words are compared
 NAMING, CONTRAST, OUTPUT_Z, ROUTER_Z, SEQUENCE_BALANCE = 1.0, 3.0, 1e-4, 1e-3, 1e-4
 BALANCE_STEP = 1e-3

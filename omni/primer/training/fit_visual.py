@@ -115,11 +115,11 @@ class Painting(nn.Module):
     def _batch(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latents (count, 5, 8, 8) and the pictures that they stand for, (count, 3, 128, 128).
 
-        The first quarter are first frames of clips, the last quarter later frames; then the latents of these, as they
-        are made from their codes and as the encoder has them, (count / 4, 5, 8, 8) each.
+        The first third are first frames of clips, the last third later frames; then the latents of these, as they are
+        made from their codes and as the encoder has them, (count / 3, 5, 8, 8) each.
         """
-        scenes = [world.random_scene(rng) for _ in range(count - 2 * (count // 4))]
-        clips = [(world.random_clip(rng), int(rng.integers(1, world.FRAMES))) for _ in range(count // 4)]
+        scenes = [world.random_scene(rng) for _ in range(count - 2 * (count // 3))]
+        clips = [(world.random_clip(rng), int(rng.integers(1, world.FRAMES))) for _ in range(count // 3)]
         drawn = []
         for side in (SIZE, PAINTED):
             films = [(world.animate(clip, None, side)[0], index) for clip, index in clips]
