@@ -22,12 +22,25 @@ from omni.primer.processing import AUDIO_SPLITS, CODES_PER_SECOND, FRAMES, GRID,
 from omni.primer.tokenizers.audio import HOP
 from omni.primer.tokenizers.text import normalise
 from omni.primer.tokenizers.video import LATER_CODES
-from omni.primer.training import precision, sounds, voices, world
+from omni.primer.training import effects, precision, sounds, voices, world
 from omni.primer.training.dialogues import pair, random_dialogue
-from omni.primer.training.turns import Blank, Dialogue, Said, Shown, Silence, Tone, Turn, Unknown
+from omni.primer.training.turns import (
+    Blank,
+    Dialogue,
+    Effect,
+    Music,
+    Said,
+    Shown,
+    Silence,
+    Sounding,
+    Tone,
+    Tune,
+    Turn,
+    Unknown,
+)
 from omni.primer.training.world import Clip, Scene
 
-TONE_SECONDS = 0.8
+TONE_SECONDS, NOTE_SECONDS = 0.8, 0.36  # a note alone, and one of a tune
 SILENT_SECONDS = 0.5, 2.0
 CLIP_SECONDS = world.FRAMES / world.FPS
 NAMING_FRAMES = 3  # at the end of a spoken word, in which it is to be named
@@ -171,9 +184,18 @@ class Scribe:
                     self._image(sample.sequence, plain)
             case Silence():
                 self._sound(sample.sequence, voices.hush(self.rng.uniform(*SILENT_SECONDS), self.rng))
-            case Tone():
-                tone = sounds.tone(part.note, part.timbre, self.rng.uniform(0.5, 1.0), self.rng)
-                self._sound(sample.sequence, voices.room(tone, self.rng, 0.5, shift=False))
+            case Tone() | Tune() | Effect():
+                self._sound(sample.sequence, voices.room(self._played(part), self.rng, 0.5, shift=False))
+
+    def _played(self, music: Music) -> np.ndarray:
+        """What somebody plays: never twice the same."""
+        match music:
+            case Tone(note, timbre):
+                return sounds.tone(note, timbre, self.rng.uniform(0.5, 1.0), self.rng)
+            case Tune(notes, timbre):
+                return sounds.tune(notes, timbre, self.rng.uniform(0.3, 0.42), self.rng)
+            case Effect(name):
+                return effects.effect(name, self.rng)
 
     def _name_things(self, sample: Sample, placed: list[tuple[world.Thing, float, float, float]]) -> None:
         """Have each thing of the picture that comes next named by the codes of its lower half."""
@@ -201,7 +223,7 @@ class Scribe:
         sequence, text = sample.sequence, self.tokenizers.text
         sequence.push(v.ASSISTANT)
         sample.mark(False)
-        if heard := [part for part in turn.user if isinstance(part, (Said, Tone, Silence))]:
+        if heard := [part for part in turn.user if isinstance(part, Sounding)]:
             sequence.push(v.HEAR)
             sample.mark(False)
             sequence.extend(text.encode(normalise(heard[0].words)))
@@ -242,7 +264,7 @@ class Scribe:
             start = end
         self._wait(self._sounds, spoken.samples, sequence, begin, "audio")
 
-    def _make(self, sample: Sample, made: Scene | Clip | Tone) -> None:
+    def _make(self, sample: Sample, made: Scene | Clip | Music) -> None:
         """What Primer makes after its words, always in its own hand: without the jitter of what it is shown."""
         match made:
             case Scene():
@@ -252,6 +274,10 @@ class Scribe:
                 self._clip(sample.sequence, frames, sounds.motion_sound(made.motion, CLIP_SECONDS, events))
             case Tone():
                 self._sound(sample.sequence, sounds.tone(made.note, made.timbre, TONE_SECONDS))
+            case Tune():
+                self._sound(sample.sequence, sounds.tune(made.notes, made.timbre, NOTE_SECONDS))
+            case Effect():
+                self._sound(sample.sequence, effects.effect(made.name))
 
 
 def collate(samples: list[Sample], shape: tuple[int, int] | None = None) -> dict[str, Tensor]:

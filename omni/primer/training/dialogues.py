@@ -10,24 +10,30 @@ from dataclasses import replace
 import numpy as np
 
 from omni.primer.training import outside, world
+from omni.primer.training.effects import EFFECTS
 from omni.primer.training.seeing import about, claim, is_there, premise
 from omni.primer.training.sounds import NOTES, TIMBRES
 from omni.primer.training.stories import story
 from omni.primer.training.troubles import NOTHING_HEARD, nothing_shown, trouble
-from omni.primer.training.turns import Dialogue, Said, Silence, Tone, Turn, Unknown, pick, sentence
+from omni.primer.training.turns import Dialogue, Effect, Said, Sounding, Tone, Tune, Turn, Unknown, pick, sentence
 from omni.primer.training.wordings import (
     BACKGROUND,
     COUNT_WORDS,
     DRAW,
+    DRAW_HEARD,
     FILM,
     HEARD,
+    ITS_SOUND,
     LISTEN,
     PLAY,
     SAY,
     SEE,
+    SOUND_OF,
     TALK,
     WATCH,
+    WHAT_SOUNDS,
     WHICH,
+    WHICH_NOTES,
 )
 from omni.primer.training.world import Clip, Scene, Thing, article, caption, clip_caption
 
@@ -236,6 +242,30 @@ def tone(rng: np.random.Generator) -> Dialogue:
     return Dialogue((Turn((pick(rng, PLAY).format(note.words),), f"Here is {note.words}.", note),))
 
 
+def tune(rng: np.random.Generator) -> Dialogue:
+    """Two to four notes that are named, or played."""
+    notes = tuple(pick(rng, tuple(NOTES)) for _ in range(rng.integers(2, 5)))
+    played = Tune(notes, pick(rng, TIMBRES))
+    if rng.random() < 0.4:
+        return Dialogue((Turn((played, pick(rng, WHICH_NOTES)), f"I hear {played.words}."),))
+    return Dialogue((Turn((pick(rng, PLAY).format(played.words),), f"Here is {played.words}.", played),))
+
+
+def sound_of(rng: np.random.Generator) -> Dialogue:
+    """The sound of a thing: made for its name or its picture, named, or drawn."""
+    name = pick(rng, tuple(EFFECTS))
+    effect, kind = Effect(name), rng.random()
+    if kind < 0.35:
+        return Dialogue((Turn((effect, pick(rng, WHAT_SOUNDS)), f"I hear {effect.words}."),))
+    scene = world.alone(Thing(name), rng)
+    if kind < 0.5:
+        return Dialogue((Turn((effect, pick(rng, DRAW_HEARD)), here_is(scene), scene),))
+    answer = sentence(f"{effect.words} {EFFECTS[name][0]}")
+    if kind < 0.65:
+        return Dialogue((Turn((scene, pick(rng, ITS_SOUND)), answer, effect),))
+    return Dialogue((Turn((pick(rng, SOUND_OF).format(effect.words),), answer, effect),))
+
+
 def unknown(rng: np.random.Generator) -> Dialogue:
     return Dialogue((Turn((Unknown(), pick(rng, SEE)), "I do not know what this is yet."),))
 
@@ -294,7 +324,8 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 KINDS = (  # kind, share of dialogues
     (draw, 0.18), (describe, 0.12), (ask, 0.12), (watch, 0.02), (film, 0.11), (say, 0.2), (heard, 0.03), (talk, 0.02),
-    (add_up, 0.04), (tone, 0.045), (unknown, 0.005), (follow_up, 0.02), (trouble, 0.03), (quiz, 0.035), (story, 0.025),
+    (add_up, 0.04), (tone, 0.045), (tune, 0.03), (sound_of, 0.06), (unknown, 0.005), (follow_up, 0.02),
+    (trouble, 0.03), (quiz, 0.035), (story, 0.025),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first
@@ -319,7 +350,7 @@ def random_dialogue(rng: np.random.Generator) -> Dialogue:
     dialogue = _of_any_kind(rng)
     if rng.random() < SEQUEL:
         return replace(dialogue, turns=(dialogue.turns[0], *_of_any_kind(rng).turns[:1]))
-    has_sound = any(isinstance(part, (Said, Tone, Silence)) for turn in dialogue.turns for part in turn.user)
+    has_sound = any(isinstance(part, Sounding) for turn in dialogue.turns for part in turn.user)
     if not has_sound and len(dialogue.turns) == 1 and rng.random() < SPOKEN and speakable(dialogue):
         return aloud(dialogue, rng)
     if len(dialogue.turns) == 1 and rng.random() < 0.04 and not dialogue.turns[0].made:

@@ -15,16 +15,16 @@ _PARTIALS = {
 TIMBRES = tuple(_PARTIALS)
 MOTIONS = ("left", "right", "up", "down", "bounce", "spin", "grow", "meet")
 _HUM = {"left": 196.0, "right": 294.0, "spin": 392.0, "grow": 262.0}
-_BEEP_HZ, _PEAK = 523.25, 0.35
+_BEEP_HZ, PEAK = 523.25, 0.35  # PEAK is that of every sound before its level is set
 
 
 def tone(note: str, timbre: str, seconds: float = 0.8, rng: np.random.Generator | None = None) -> np.ndarray:
     """(seconds * 16000,) one note of NOTES in one of TIMBRES; a bell dies away, the others last."""
     count = int(seconds * RATE)
-    out = _wave(np.full(count, NOTES[note]), timbre)
+    out = wave(np.full(count, NOTES[note]), timbre)
     if timbre == "bell":
         out *= np.exp(-np.arange(count) / (0.45 * RATE))
-    return _finish(out, rng)
+    return finish(out, rng)
 
 
 def tune(notes: Sequence[str], timbre: str, seconds_each: float = 0.35, rng: np.random.Generator | None = None):
@@ -52,42 +52,42 @@ def motion_sound(
         for event in events:
             start = int(event * RATE)
             if 0 <= start < count:
-                sound = (_beep() if motion == "bounce" else _knock())[: count - start]
+                sound = (_beep() if motion == "bounce" else knock())[: count - start]
                 out[start : start + len(sound)] += sound
         return (out * _gain(rng)).astype(np.float32)
     if motion in ("up", "down"):
         rise = at if motion == "up" else 1 - at
-        return _finish(_wave(220 * np.exp2(1.25 * rise), "sine", overtone=0.3), rng)
-    out = _wave(np.full(count, _HUM[motion]), "sine", overtone=0.3)
+        return finish(wave(220 * np.exp2(1.25 * rise), "sine", overtone=0.3), rng)
+    out = wave(np.full(count, _HUM[motion]), "sine", overtone=0.3)
     if motion == "spin":
         out *= 0.55 + 0.45 * np.sin(2 * np.pi * 6 * np.arange(count) / RATE)
     if motion == "grow":
         out *= 0.05 + 0.95 * at**1.5
-    return _finish(out, rng)
+    return finish(out, rng)
 
 
-def _wave(hertz: np.ndarray, timbre: str, overtone: float = 0.0) -> np.ndarray:
+def wave(hertz: np.ndarray, timbre: str, overtone: float = 0.0) -> np.ndarray:
     """Sum of the timbre's partials along a pitch curve, those above 7.6 kHz left out; peak about 0.35."""
     phase = 2 * np.pi * np.cumsum(hertz) / RATE
     partials = _PARTIALS[timbre] + (((2, overtone),) if overtone else ())
     out = sum(weight * np.sin(k * phase) for k, weight in partials if k * hertz.max() < 7600)
-    return out * (_PEAK / np.max(np.abs(out)))
+    return out * (PEAK / np.max(np.abs(out)))
 
 
 def _beep() -> np.ndarray:
     count = int(0.14 * RATE)
-    return _finish(_wave(np.full(count, _BEEP_HZ), "square") * np.exp(-np.arange(count) / (0.08 * RATE)), None)
+    return finish(wave(np.full(count, _BEEP_HZ), "square") * np.exp(-np.arange(count) / (0.08 * RATE)), None)
 
 
-def _knock() -> np.ndarray:
+def knock() -> np.ndarray:
     """A short burst of noise with a low thump under it."""
     count = int(0.12 * RATE)
     time = np.arange(count) / RATE
     burst = np.random.default_rng(3).normal(0, 0.3, count) * np.exp(-time / 0.012)
-    return _PEAK * (burst + np.sin(2 * np.pi * 140 * time) * np.exp(-time / 0.03))
+    return PEAK * (burst + np.sin(2 * np.pi * 140 * time) * np.exp(-time / 0.03))
 
 
-def _finish(out: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+def finish(out: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
     """Fade both ends by 8 ms against clicks and set the level."""
     ramp = np.minimum(1, np.arange(1, len(out) + 1) / (0.008 * RATE))
     return (out * ramp * ramp[::-1] * _gain(rng)).astype(np.float32)

@@ -33,6 +33,29 @@ class Tone:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Some notes, one after the other, on one instrument."""
+
+    notes: tuple[str, ...]
+    timbre: str
+
+    @property
+    def words(self) -> str:
+        return f"{' '.join(self.notes)} on a {self.timbre}"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The sound of a thing of ``effects.EFFECTS``."""
+
+    name: str
+
+    @property
+    def words(self) -> str:
+        return article(self.name)
+
+
+@dataclass(frozen=True)
 class Unknown:
     """A picture from outside the book."""
 
@@ -52,7 +75,9 @@ class Silence:
     words: ClassVar[str] = ""
 
 
-Shown = str | Said | Tone | Silence | Scene | Clip | Unknown | Blank
+Music = Tone | Tune | Effect
+Sounding = Said | Music | Silence
+Shown = str | Sounding | Scene | Clip | Unknown | Blank
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,7 @@ class Turn:
 
     user: tuple[Shown, ...]
     reply: str
-    made: Scene | Clip | Tone | None = None
+    made: Scene | Clip | Music | None = None
     spoken: bool = False
     then: tuple[tuple[str, Scene], ...] = ()
 

@@ -26,7 +26,27 @@ BACKGROUND = ("what colour is the background", "which colour is behind it", "wha
 WHICH = ("what is it", "what is this thing", "which thing is it")
 SAY = ("say {}", "say {}", "please say {}", "read this aloud {}", "speak {}", "say aloud {}", "can you say {}")
 LISTEN = ("what note is this", "what do you hear", "what sound is this", "which note do you hear", "name the note")
+WHICH_NOTES = (
+    "which notes are these",
+    "what notes do you hear",
+    "name the notes",
+    "what do you hear",
+    "what tune is this",
+)
 PLAY = ("play {}", "play me {}", "please play {}", "make the sound of {}", "i want to hear {}", "can you play {}")
+SOUND_OF = (
+    "make the sound of {}", "make the sound of {}", "what does {} sound like", "how does {} sound", "sound like {}",
+    "what sound does {} make", "let me hear {}", "i want to hear {}", "play the sound of {}",
+)  # fmt: skip
+WHAT_SOUNDS = ("what is this", "what do you hear", "what sound is this", "what makes this sound", "who is that")
+ITS_SOUND = ("how does it sound", "what sound does it make", "make its sound", "what does it sound like")
+DRAW_HEARD = (
+    "draw it",
+    "draw what you hear",
+    "show me what this is",
+    "paint what you hear",
+    "draw what makes this sound",
+)
 HEARD = ("what did i say", "what do you hear", "write down what i say", "write what you hear", "what am i saying")
 TALK = (
     (("hello", "hi", "hello there", "good morning", "hi primer", "hey", "good evening"),

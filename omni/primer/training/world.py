@@ -191,6 +191,13 @@ def random_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
             return scene
 
 
+def alone(thing: Thing, rng: np.random.Generator) -> Scene:
+    """The thing by itself, in the middle of a background of the training part of the book."""
+    scenes = [Scene(thing, background, "in the middle") for background in BACKGROUNDS if background != thing.colour]
+    scenes = [scene for scene in scenes if not scene.held_out]
+    return scenes[rng.integers(len(scenes))]
+
+
 def _any_scene(rng: np.random.Generator) -> Scene:
     background = list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))]
     thing = random_thing(rng, background)
