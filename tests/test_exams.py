@@ -22,7 +22,8 @@ from omni.exams.rows import GOALS, WHAT, Score
 from omni.exams.sitting import Sitting
 from omni.exams.student import Student
 from omni.primer.training import outside, sounds, voices, world
-from omni.primer.training.turns import Tone
+from omni.primer.training.effects import effect
+from omni.primer.training.turns import Effect, Tone
 
 needs_world = pytest.mark.skipif(
     not world.FONT.exists() or not voices.available(), reason="the emoji font or espeak-ng is not here"
@@ -67,6 +68,9 @@ class Scripted:
             case Tone() as tone:
                 yield TextDelta(f"I hear {tone.words}.")
                 yield SpeechChunk(sounds.tone(tone.note, tone.timbre), sounds.RATE, 0)
+            case Effect() as made:
+                yield TextDelta(f"I hear {made.words}.")
+                yield SpeechChunk(effect(made.name), sounds.RATE, 0)
             case str() as words if wish.voice:
                 yield TextDelta(words)
                 yield SpeechChunk(voices.speak(words, voices.voice(wish.voice)).samples, voices.RATE, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from omni.primer.training import sounds, world
+from omni.primer.training.effects import EFFECTS
 
 _THING = (
     f"THING is one of {', '.join(world.GLYPHS)}, or one with its colour: "
@@ -25,6 +26,7 @@ TONE = (
     f"{_ONLY} 'I hear a NOTE on a TIMBRE.' NOTE is one of {', '.join(sounds.NOTES)}, where c is middle c. "
     f"TIMBRE is one of {', '.join(sounds.TIMBRES)}."
 )
+EFFECT = f"{_ONLY} 'I hear a THING.' THING is one of {', '.join(EFFECTS)}."
 ANSWER = (
     "Answer with one short sentence, in words. Of a background 'It is COLOUR.', of what a thing is 'It is a THING.', "
     "of what stands beside another 'A THING.', of how many things 'There are two.' Else say what you see: 'I see a "

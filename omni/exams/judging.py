@@ -15,10 +15,12 @@ import numpy as np
 
 from omni.exams import pitch, reading, sync
 from omni.exams.crossing import DIRECTIONS, FORMS, GALLERY
+from omni.exams.noises import thing_in
 from omni.exams.probes import Probes, background, scene_of
 from omni.exams.questions import Question
 from omni.exams.student import Answer, RoundTrip, Student
 from omni.primer.training import sounds, voices, world
+from omni.primer.training.effects import effect
 from omni.primer.training.world import Clip, Scene
 
 Marks = dict[str, tuple[float, ...]]
@@ -207,6 +209,20 @@ def tone_generated(judge: Judge, question: Question, answer: Answer) -> Marks:
 def _in_tune(samples: np.ndarray | None, note: str) -> bool:
     hertz = None if samples is None else pitch.steady_pitch(samples)
     return hertz is not None and bool(pitch.cents(np.array(hertz), np.array(sounds.NOTES[note])) < 50)
+
+
+def effect_named(judge: Judge, question: Question, answer: Answer) -> Marks:
+    """A thing named by its sound."""
+    return {"effect_named": verdict(reading.claim(answer.words, "I hear ") == question.truth.words)}
+
+
+def effect_generated(judge: Judge, question: Question, answer: Answer) -> Marks:
+    """A sound that is more like that of its thing than like any other's."""
+    name = question.truth.name
+    marks = {"effect_generated": verdict(answer.samples is not None and thing_in(answer.samples) == name)}
+    if judge.codec:
+        marks["effect_generated/ceiling"] = verdict(thing_in(judge.codec.recoded(effect(name))) == name)
+    return marks
 
 
 def out_of_book(judge: Judge, question: Question, answer: Answer) -> Marks:

@@ -19,6 +19,7 @@ from omni.exams.probes import THINGS
 from omni.exams.questions import Question
 from omni.exams.student import Answer
 from omni.primer.training import sounds, voices, world
+from omni.primer.training.effects import EFFECTS
 
 SEED = 2026
 ENOUGH = 100  # questions, where an answer is one of few
@@ -152,6 +153,14 @@ PARTS: dict[str, Part] = {
     "tone_generated": Part(
         _asking("tone_generated", questions.tones_asked), _single(judging.tone_generated),
         {"tone_generated": Figure(chance=100 / len(sounds.NOTES))}, WORDS, SPEECH, most=ENOUGH,
+    ),
+    "effect_named": Part(
+        _asking("effect_named", questions.effects_heard), _single(judging.effect_named),
+        {"effect_named": Figure(chance=100 / len(EFFECTS))}, AUDIO, most=ENOUGH,
+    ),
+    "effect_generated": Part(
+        _asking("effect_generated", questions.effects_asked), _single(judging.effect_generated),
+        {"effect_generated": Figure(chance=100 / len(EFFECTS))}, WORDS, SPEECH, most=ENOUGH,
     ),
     "sums": Part(
         _asking("sums", questions.sums), _single(judging.arithmetic), {"sums": Figure(chance=_commonest)}, WORDS

@@ -12,8 +12,8 @@ import numpy as np
 
 from omni.engine import Modality
 from omni.exams import forms
-from omni.primer.training import dialogues, outside, sounds, voices, wordings, world
-from omni.primer.training.turns import Tone, pick
+from omni.primer.training import dialogues, effects, outside, sounds, voices, wordings, world
+from omni.primer.training.turns import Effect, Tone, pick
 from omni.primer.training.world import Clip, Scene
 
 PICTURE_TEMPERATURE = 0.7  # pictures, clips and voices are sampled; words are the likeliest
@@ -48,7 +48,7 @@ class Question:
     """What the user sends, what is true, and how the reply is to be sampled."""
 
     parts: tuple[str | Picture | Film | Sound, ...]
-    truth: Scene | Clip | Tone | str
+    truth: Scene | Clip | Tone | Effect | str
     temperature: float = 0.0
     voice: str | None = None  # the reply is spoken in it
     outputs: frozenset[Modality] | None = None  # that the reply may use; None is as asked
@@ -163,6 +163,26 @@ def tones_asked(rng: np.random.Generator, count: int) -> list[Question]:
 
 def _tone(rng: np.random.Generator) -> Tone:
     return Tone(pick(rng, tuple(sounds.NOTES)), pick(rng, sounds.TIMBRES))
+
+
+def effects_heard(rng: np.random.Generator, count: int) -> list[Question]:
+    """Which thing sounds like this?"""
+    asked = []
+    for heard in _effects(count):
+        sound = Sound(voices.room(effects.effect(heard.name, rng), rng, ROOM, shift=False))
+        asked.append(Question((sound, pick(rng, wordings.WHAT_SOUNDS)), heard, outputs=TEXT, form=forms.EFFECT))
+    return asked
+
+
+def effects_asked(rng: np.random.Generator, count: int) -> list[Question]:
+    """What does it sound like?"""
+    requests = [(pick(rng, wordings.SOUND_OF).format(wanted.words), wanted) for wanted in _effects(count)]
+    return [Question((words,), wanted, PICTURE_TEMPERATURE) for words, wanted in requests]
+
+
+def _effects(count: int) -> list[Effect]:
+    """Each as often."""
+    return [Effect(tuple(effects.EFFECTS)[index % len(effects.EFFECTS)]) for index in range(count)]
 
 
 def sums(rng: np.random.Generator, count: int) -> list[Question]:

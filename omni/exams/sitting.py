@@ -24,7 +24,7 @@ from omni.exams.about import About
 from omni.exams.judging import Marks
 from omni.exams.questions import Film, Question, Sound
 from omni.exams.student import RATE, SILENT, Answer, as_part
-from omni.primer.training.turns import Tone
+from omni.primer.training.turns import Effect, Tone
 from omni.primer.training.world import Clip, Scene, caption, clip_caption
 
 KEPT = 3  # answers of a part that are kept with their media whatever they are; as many again of those that are wrong
@@ -130,13 +130,13 @@ def made(answer: Answer) -> list:
     return found
 
 
-def in_words(truth: Scene | Clip | Tone | str) -> str:
+def in_words(truth: Scene | Clip | Tone | Effect | str) -> str:
     """What is true, for people."""
     match truth:
         case Scene():
             return caption(truth)
         case Clip():
             return clip_caption(truth)
-        case Tone():
+        case Tone() | Effect():
             return truth.words
     return truth
