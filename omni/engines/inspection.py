@@ -152,4 +152,7 @@ def _listed(precisions: frozenset[str]) -> str:
 
 
 def _processor(device: torch.device) -> str:
-    return f"the processor, {torch.get_num_threads()} threads" if device.type == "cpu" else "a GPU, not taken yet"
+    if device.type != "cpu":
+        return "a GPU, not taken yet"
+    threads = torch.get_num_threads()
+    return f"the processor, {threads} thread{'' if threads == 1 else 's'}"

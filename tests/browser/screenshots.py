@@ -79,6 +79,12 @@ def chat(page: Page) -> Iterator[str]:
     ask(page, "make a clip where a bee bounces on blue")
     finished(page, 3)
     yield "chat-filmed"
+    ask(page, "tell me a story about a fox and a bee")
+    finished(page, 4)
+    yield "chat-told"
+    ask(page, "what does an owl sound like")
+    finished(page, 5)
+    yield "chat-sounded"
 
 
 def inside(page: Page) -> Iterator[str]:

@@ -174,7 +174,7 @@ const toldOf = ({ pool, layer, expert }) => {
 const addTokens = () => {
   const fresh = trace.tokens.slice(strip.childElementCount).map((token) => {
     const words = token.piece.trim();
-    return node("i", { data: { kind: token.kind }, className: words ? "omni-piece" : "", textContent: words ? token.piece : "" });
+    return node("i", { data: { kind: token.kind }, className: words ? "omni-piece" : "", textContent: words ? token.piece : "", translate: false });
   });
   strip.append(...fresh);
 };
@@ -239,7 +239,7 @@ const save = () => {
 
 // ---- the panel
 
-const heading = node("p", { className: "omni-asked" });
+const heading = node("p", { className: "omni-asked", translate: false });
 const legend = node("div", { className: "omni-legend" });
 const maps = node("div", { className: "omni-maps", on: { pointerleave: () => { cell = null; mark(); } } });
 const readout = node("p", { className: "omni-readout" });

@@ -7,10 +7,11 @@
   const language = wanted.find((tag) => tag === "en" || known.has(tag)) ?? "en";
   if (language === "en") return;
   document.documentElement.lang = language;
-  const LEFT = ".omni-words, figcaption, textarea, pre, code, script, style, [translate=no]";
+  const LEFT = ".omni-words, article figcaption, textarea, pre, code, script, style, [translate=no]";
   const ATTRIBUTES = ["title", "aria-label", "placeholder"];
   const escaped = (text) => text.replace(/[.*+?^$()|[\]\\]/g, "\\$&");
-  const patterns = Object.keys(WORDS).filter((key) => key.includes("{}")).map((key) =>
+  // The longest first: "Price of {} for one {}" before "{} tokens".
+  const patterns = Object.keys(WORDS).filter((key) => key.includes("{}")).sort((a, b) => b.length - a.length).map((key) =>
     [new RegExp(`^${key.split("{}").map(escaped).join("(.+?)")}$`), WORDS[key][language]]);
   const remembered = new Map();
 
