@@ -39,12 +39,12 @@ SUGGESTIONS = (
     Suggestion("tell me a story about a fox and a bee", "image"),
     Suggestion("say hello", "speech"),
     Suggestion("what moves?", "text", ("clip.mp4",), ("video",)),
-    Suggestion("what note is this?", "text", ("tone.wav",), ("audio",)),
+    Suggestion("draw what you hear", "image", ("owl.wav",), ("audio",)),
     Suggestion("", "speech", ("cat.png", "question.wav"), ("image", "audio"), "ask about a picture by voice"),
     Suggestion("how many apples are there?", "text", ("apples.png",), ("image",)),
     Suggestion("who are you?", "text"),
     Suggestion("", "image", ("request.wav",), ("audio",), "ask for a picture by voice"),
-    Suggestion("make a clip of a star that spins", "video"),
+    Suggestion("what does a cat sound like?", "speech"),
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from omni.primer.training import sounds, voices, world
+from omni.primer.training import effects, sounds, voices, world
 from omni.primer.training.world import Scene, Thing
 
 SIDE = 256  # pixels
@@ -33,6 +33,7 @@ def main() -> None:
     for name, (words, speaker) in SPOKEN.items():
         soundfile.write(out / f"{name}.wav", voices.speak(words, voices.voice(speaker)).samples, voices.RATE)
     soundfile.write(out / "tone.wav", sounds.tone("g", "bell"), sounds.RATE)
+    soundfile.write(out / "owl.wav", effects.effect("owl"), sounds.RATE)
 
 
 if __name__ == "__main__":
