@@ -22,7 +22,10 @@ from test_live import answered, mood, start
 EXAMPLES = REPOSITORY / "examples"
 VIEWS = ((1440, 900), (390, 844))
 SAID = [("question", 2.0)]
-PUBLISHED = {"chat-seen": "screenshot", "live-speaking": "live", "inside-reply": "inside"}  # the wide, light ones
+PUBLISHED = {  # the wide, light ones
+    "chat-seen": "screenshot", "live-speaking": "live", "inside-reply": "inside", "check-report": "check",
+    "exam-stored": "exam",
+}  # fmt: skip
 Page = playwright.Page
 
 
@@ -76,15 +79,15 @@ def chat(page: Page) -> Iterator[str]:
     ask(page, "what do you see")
     finished(page, 2)
     yield "chat-seen"
-    ask(page, "make a clip where a bee bounces on blue")
+    ask(page, "what does an owl sound like")
     finished(page, 3)
-    yield "chat-filmed"
+    yield "chat-sounded"
     ask(page, "tell me a story about a fox and a bee")
     finished(page, 4)
     yield "chat-told"
-    ask(page, "what does an owl sound like")
+    ask(page, "make a clip where a bee bounces on blue")
     finished(page, 5)
-    yield "chat-sounded"
+    yield "chat-filmed"
 
 
 def inside(page: Page) -> Iterator[str]:

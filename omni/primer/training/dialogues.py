@@ -253,6 +253,9 @@ def tune(rng: np.random.Generator) -> Dialogue:
 
 def sound_of(rng: np.random.Generator) -> Dialogue:
     """The sound of a thing: made for its name or its picture, named, or drawn."""
+    if rng.random() < 0.08:
+        silent = article(pick(rng, [name for name in world.GLYPHS if name not in EFFECTS]))
+        return Dialogue((Turn((pick(rng, SOUND_OF).format(silent),), outside.ANSWER),))
     name = pick(rng, tuple(EFFECTS))
     effect, kind = Effect(name), rng.random()
     if kind < 0.35:
@@ -276,6 +279,8 @@ def follow_up(rng: np.random.Generator) -> Dialogue:
     first = draw(rng, scene) if rng.random() < 0.7 else describe(rng, scene)
     shown = first.turns[0].user[0] if isinstance(first.turns[0].user[0], Scene) else scene
     kind = rng.random()
+    if kind < 0.08:
+        first = _questions(scene, rng, 1, told=False)
     if kind < 0.2:
         again = Turn(
             (pick(rng, ("now say it", "say it", "say that aloud", "read it to me")),), first.turns[0].reply, spoken=True
@@ -323,12 +328,12 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 
 KINDS = (  # kind, share of dialogues
-    (draw, 0.14), (describe, 0.16), (ask, 0.11), (watch, 0.02), (film, 0.09), (say, 0.28), (heard, 0.04), (talk, 0.02),
-    (add_up, 0.04), (tone, 0.07), (tune, 0.03), (sound_of, 0.06), (unknown, 0.005), (follow_up, 0.02),
+    (draw, 0.14), (describe, 0.16), (ask, 0.11), (watch, 0.02), (film, 0.09), (say, 0.28), (heard, 0.04), (talk, 0.05),
+    (add_up, 0.04), (tone, 0.07), (tune, 0.03), (sound_of, 0.06), (unknown, 0.005), (follow_up, 0.03),
     (trouble, 0.03), (quiz, 0.03), (story, 0.025),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
-SEQUEL = 0.04  # of all dialogues go on with a request that has nothing to do with the first
+SEQUEL = 0.2  # of all dialogues go on with a request that has nothing to do with the first, a quarter with small talk
 SPOKEN = 0.4  # of all first requests are spoken, and answered aloud
 
 
@@ -349,7 +354,8 @@ def random_dialogue(rng: np.random.Generator) -> Dialogue:
         return dialogue if heard_nothing or rng.random() < 0.6 else aloud(dialogue, rng)
     dialogue = _of_any_kind(rng)
     if rng.random() < SEQUEL:
-        return replace(dialogue, turns=(dialogue.turns[0], *_of_any_kind(rng).turns[:1]))
+        other = talk(rng) if rng.random() < 0.25 else _of_any_kind(rng)
+        return replace(dialogue, turns=(dialogue.turns[0], *other.turns[:1]))
     has_sound = any(isinstance(part, Sounding) for turn in dialogue.turns for part in turn.user)
     if not has_sound and len(dialogue.turns) == 1 and rng.random() < SPOKEN and speakable(dialogue):
         return aloud(dialogue, rng)

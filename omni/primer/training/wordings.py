@@ -49,7 +49,7 @@ DRAW_HEARD = (
 )
 HEARD = ("what did i say", "what do you hear", "write down what i say", "write what you hear", "what am i saying")
 TALK = (
-    (("hello", "hi", "hello there", "good morning", "hi primer", "hey", "good evening"),
+    (("hello", "hi", "hello there", "good morning", "hi primer", "hey", "good evening", "hi there"),
      ("Hello! Show me something or ask me to draw.", "Hello! What shall I draw for you?")),
     (("who are you", "what are you", "what is your name", "tell me about yourself"),
      ("I am Primer, a small model that reads, sees, hears and watches.",)),
