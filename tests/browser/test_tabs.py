@@ -23,7 +23,9 @@ def test_every_tab_fits_below_the_header(page: Page, view: dict):
         assert page.evaluate("document.documentElement.scrollWidth") <= view["width"]
 
 
-@pytest.mark.parametrize("view", VIEWS, indirect=True)
+@pytest.mark.parametrize(
+    "view", [*VIEWS, *({"width": width, "height": 800} for width in (1024, 930, 768))], indirect=True
+)
 def test_nothing_of_the_header_lies_on_something_else(page: Page, view: dict):
     boxes = [page.locator(one).bounding_box() for one in ("#omni-title", "[role=tablist]", "#omni-fresh")]
     boxes.append(page.locator("#omni-more .toggle-button").bounding_box())
@@ -33,6 +35,7 @@ def test_nothing_of_the_header_lies_on_something_else(page: Page, view: dict):
             beside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
             below = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
             assert beside or below
+    assert page.locator(".omni-title > button").evaluate("(name) => name.scrollWidth <= name.clientWidth")
 
 
 def test_a_reply_goes_on_while_another_tab_is_looked_at(page: Page):
