@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from browsing import launch, playwright, red, visit
 from processes import REPOSITORY, running
@@ -109,9 +110,10 @@ def live(page: Page) -> Iterator[str]:
 
 
 def check(page: Page) -> Iterator[str]:
+    made = page.locator("article a[download]").first.get_attribute("href").partition("file=")[2]
     page.get_by_role("tab", name="Check a file").click()
     yield "check-empty"
-    checked(page, EXAMPLES / "cat.png")
+    checked(page, Path(unquote(made)))
     yield "check-report"
 
 
