@@ -97,11 +97,19 @@ def test_every_kind_of_file_is_read(engine, tmp_path):
     assert vocabulary.modality(sequence.ids[3]) == "visual"  # media come before the words
 
 
-def test_only_the_last_turns_are_remembered(engine, tmp_path):
-    turns = (Message("user", (Text("draw a cat"),)), Message("assistant", (Text("Here is a cat."),)))
-    conversation = Conversation(tmp_path, (*turns * 5, Message("user", (Text("now a dog"),))))
-    sequence, _ = engine.read(conversation, Tally())
-    assert sequence.ids.count(vocabulary.USER) == 2
+def test_the_last_picture_of_two_exchanges_is_remembered(engine, tmp_path):
+    picture = media.write_image(np.zeros((64, 64, 3), np.uint8), tmp_path)
+    drawn = Message("user", (Text("draw a cat"),)), Message("assistant", (Text("Here is a cat."), picture))
+    said = Message("user", (Text("thank you"),)), Message("assistant", (Text("You are welcome!"),))
+    question = Message("user", (Text("now a dog"),))
+
+    def read(*earlier: Message) -> list[int]:
+        return engine.read(Conversation(tmp_path, (*earlier, question)), Tally())[0].ids
+
+    alone, after_it = read(), read(*drawn)
+    assert alone.count(vocabulary.USER) == 1 and after_it.count(vocabulary.USER) == 2
+    assert read(*drawn * 3) == read(*said, *drawn) == read(*drawn, *said) == after_it
+    assert read(*said) == read(*drawn, *said, *said) == alone
 
 
 def test_every_sentence_of_a_story_has_its_picture_and_a_line_of_its_own(engine, tmp_path, monkeypatch):

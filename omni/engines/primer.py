@@ -1,6 +1,6 @@
 """Primer behind the engine protocol: a conversation becomes one sequence, its continuation becomes events.
 
-Primer remembers the last exchange or two: older turns are left out, as its training had no longer dialogues.
+Primer remembers the last picture or clip of the two exchanges before: what goes on in its book goes on from one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ from omni.primer.tokenizers.text import normalise
 
 log = logging.getLogger(__name__)
 
-EARLIER_TURNS = 2  # messages before the last one that Primer looks back on
+EARLIER_TURNS = 4  # messages before the last one among which Primer looks for something shown or made
 MAX_CONTEXT = 640  # tokens, as in training
 MAX_LISTEN = 10.0  # seconds of sound in a message
 _ROWS = {  # part of a module's name with its dots, and what it belongs to; the first that fits counts
@@ -124,11 +125,9 @@ class PrimerEngine:
         """The sequence that Primer is to continue, and whether its last turn holds sound."""
         *earlier, last = conversation.messages
         question = self._turn(last)
-        pieces = [self._turn(message) for message in earlier[-EARLIER_TURNS:]]
-        if pieces and earlier[-len(pieces)].role != "user":
-            pieces = pieces[1:]
-        while pieces and len(question) + sum(map(len, pieces)) > MAX_CONTEXT:
-            pieces = pieces[2:]
+        pieces = [self._turn(message) for message in _last_seen(earlier[-EARLIER_TURNS:])]
+        if len(question) + sum(map(len, pieces)) > MAX_CONTEXT:
+            pieces = []
         if len(question) > MAX_CONTEXT:
             raise OmniError("That is more than Primer can take in at once; please send fewer files or fewer words.")
         sequence = Sequence()
@@ -223,6 +222,13 @@ def _kernel(pools: tuple[Pool, ...], device: torch.device) -> Kernel:
     """The fastest way for a model this small: where there is no fused kernel, floats fit in any memory."""
     kernel = best_kernel([pool.shape for pool in pools], device, torch.float32)
     return Floats(torch.float32) if type(kernel) is Unpacked else kernel
+
+
+def _last_seen(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The last question and its reply of which one holds a picture or a clip; empty where none does."""
+    exchanges = [pair for pair in pairwise(messages) if pair[0].role == "user" and pair[1].role == "assistant"]
+    shown = [pair for pair in exchanges if any(isinstance(part, (Image, Video)) for one in pair for part in one.parts)]
+    return shown[-1] if shown else ()
 
 
 def plan_of(wish: Wish) -> Plan:

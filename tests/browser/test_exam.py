@@ -43,7 +43,7 @@ def test_an_exam_can_be_stopped_and_goes_on_while_visitors_are_answered(page: Pa
     look(page)
     expect(page.locator(f"{EXAM} .omni-note").last).to_contain_text("questions, asked between the messages")
     start(page)
-    expect(page.locator(".omni-exam-told")).to_contain_text("of 15 questions")
+    expect(page.locator(".omni-exam-told")).to_contain_text("of 17 questions")
     for other in visit(browser, server.address, VIEWS[0]):
         look(other)
         expect(other.locator(EXAM)).to_contain_text("Another exam is on its way")
