@@ -224,7 +224,7 @@ def _kernel(pools: tuple[Pool, ...], device: torch.device) -> Kernel:
     return Floats(torch.float32) if type(kernel) is Unpacked else kernel
 
 
-def _last_seen(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+def _last_seen(messages: list[Message]) -> tuple[Message, ...]:
     """The last question and its reply of which one holds a picture or a clip; empty where none does."""
     exchanges = [pair for pair in pairwise(messages) if pair[0].role == "user" and pair[1].role == "assistant"]
     shown = [pair for pair in exchanges if any(isinstance(part, (Image, Video)) for one in pair for part in one.parts)]

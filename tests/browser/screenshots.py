@@ -27,6 +27,12 @@ PUBLISHED = {  # the wide, light ones
     "chat-seen": "screenshot", "live-speaking": "live", "inside-reply": "inside", "check-report": "check",
     "exam-stored": "exam",
 }  # fmt: skip
+ASKED = {  # in the chat, after a drawing, with a picture attached to the first
+    "chat-seen": "what do you see",
+    "chat-sounded": "what does an owl sound like",
+    "chat-told": "tell me a story about a fox and a bee",
+    "chat-filmed": "make a clip where a bee bounces on blue",
+}
 Page = playwright.Page
 
 
@@ -77,18 +83,10 @@ def chat(page: Page) -> Iterator[str]:
     page.set_input_files("#omni-composer > input[type=file]", EXAMPLES / "scene.png")
     page.wait_for_selector(".omni-chip")
     yield "chat-attached"
-    ask(page, "what do you see")
-    finished(page, 2)
-    yield "chat-seen"
-    ask(page, "what does an owl sound like")
-    finished(page, 3)
-    yield "chat-sounded"
-    ask(page, "tell me a story about a fox and a bee")
-    finished(page, 4)
-    yield "chat-told"
-    ask(page, "make a clip where a bee bounces on blue")
-    finished(page, 5)
-    yield "chat-filmed"
+    for number, (state, words) in enumerate(ASKED.items(), 2):
+        ask(page, words)
+        finished(page, number)
+        yield state
 
 
 def inside(page: Page) -> Iterator[str]:

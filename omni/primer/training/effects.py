@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from omni.primer.training.sounds import PEAK, RATE, finish, knock, wave
+from omni.primer.training.sounds import PEAK, RATE, finish, knock, mix, wave
 
 SECONDS = 0.8
 Curve = Sequence[tuple[float, float]]  # seconds and hertz, straight lines between
@@ -63,12 +63,8 @@ def _again(sound: np.ndarray, *starts: float) -> np.ndarray:
 
 
 def _row(*parts: tuple[float, np.ndarray]) -> np.ndarray:
-    """Sounds, each from its second on."""
-    out = np.zeros(int(SECONDS * RATE))
-    for start, sound in parts:
-        begin = int(start * RATE)
-        out[begin : begin + len(sound)] += sound[: len(out) - begin]
-    return out
+    """Sounds, each from its second of SECONDS on."""
+    return mix(int(SECONDS * RATE), parts)
 
 
 def _swelling(sound: np.ndarray) -> np.ndarray:

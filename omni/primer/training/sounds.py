@@ -48,13 +48,8 @@ def motion_sound(
     count = int(seconds * RATE)
     at = np.arange(count) / max(1, count)
     if motion in ("bounce", "meet"):
-        out = np.zeros(count)
-        for event in events:
-            start = int(event * RATE)
-            if 0 <= start < count:
-                sound = (_beep() if motion == "bounce" else knock())[: count - start]
-                out[start : start + len(sound)] += sound
-        return (out * _gain(rng)).astype(np.float32)
+        sound = _beep() if motion == "bounce" else knock()
+        return (mix(count, [(event, sound) for event in events]) * _gain(rng)).astype(np.float32)
     if motion in ("up", "down"):
         rise = at if motion == "up" else 1 - at
         return finish(wave(220 * np.exp2(1.25 * rise), "sine", overtone=0.3), rng)
@@ -64,6 +59,16 @@ def motion_sound(
     if motion == "grow":
         out *= 0.05 + 0.95 * at**1.5
     return finish(out, rng)
+
+
+def mix(count: int, parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
+    """(count,) the sounds together, each from its second on; what begins or lasts beyond the end is left out."""
+    out = np.zeros(count)
+    for second, sound in parts:
+        start = int(second * RATE)
+        if 0 <= start < count:
+            out[start : start + len(sound)] += sound[: count - start]
+    return out
 
 
 def wave(hertz: np.ndarray, timbre: str, overtone: float = 0.0) -> np.ndarray:
