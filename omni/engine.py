@@ -40,6 +40,7 @@ class Capabilities:
     context_tokens: int
     about: str  # one or two sentences for the page
     frames: int = 1  # pictures that one live turn may carry
+    eager: bool = False  # a live reply may be begun before the turn is surely over, and thrown away
 
 
 @dataclass(frozen=True)

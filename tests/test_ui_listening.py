@@ -7,15 +7,34 @@ import pytest
 from media_files import tone
 from speaking import frames, silence, spoken
 
-from omni.ui.listening import CONFIRM, FRAME, FRAME_SECONDS, LONGEST, RATE, Began, Dropped, Ended, Listener
+from omni.ui.listening import (
+    CONFIRM,
+    DRAFT,
+    FRAME,
+    FRAME_SECONDS,
+    LONGEST,
+    RATE,
+    Began,
+    Dropped,
+    Ended,
+    Listener,
+    Paused,
+    Resumed,
+)
 
 AROUND = 7 * FRAME  # two frames before, two after, and what the detector is late by
 
 
-def hear(listener: Listener, *pieces: np.ndarray, **how: bool) -> list[tuple[int, object]]:
+def hear_all(listener: Listener, *pieces: np.ndarray, **how: bool) -> list[tuple[int, object]]:
     """What changed, and at which frame."""
     changes = [(place, listener.hear(frame, **how)) for place, frame in enumerate(frames(*pieces))]
     return [(place, change) for place, change in changes if change is not None]
+
+
+def hear(listener: Listener, *pieces: np.ndarray, **how: bool) -> list[tuple[int, object]]:
+    """The same without the doubts on the way."""
+    changes = hear_all(listener, *pieces, **how)
+    return [(place, change) for place, change in changes if not isinstance(change, Paused | Resumed)]
 
 
 def test_a_turn_is_the_speech_without_the_silence_around_it():
@@ -45,6 +64,26 @@ def test_the_silence_that_ends_a_turn_can_be_set(pause: float):
 def test_a_short_pause_does_not_end_a_turn():
     changes = hear(Listener(), spoken("question"), silence(0.3), spoken("request"), silence(1.0))
     assert [type(change) for _, change in changes] == [Began, Ended]
+
+
+def test_a_pause_may_be_the_end_and_says_what_the_turn_would_be():
+    changes = hear_all(Listener(), spoken("question"), silence(1.0))
+    (_, _), (paused, first), (ended, last) = changes
+    assert isinstance(first, Paused) and isinstance(last, Ended)
+    assert np.array_equal(first.ended.samples, last.samples) and first.ended.last == last.last
+    assert (paused - last.last) * FRAME_SECONDS == pytest.approx(DRAFT, abs=FRAME_SECONDS) and paused < ended
+
+
+def test_whoever_goes_on_after_a_pause_takes_it_back():
+    changes = hear_all(Listener(), spoken("question"), silence(0.3), spoken("request"), silence(1.0))
+    kinds = [type(change) for _, change in changes]
+    assert kinds[:3] == [Began, Paused, Resumed] and kinds[-2:] == [Paused, Ended]
+
+
+def test_a_held_turn_is_never_in_doubt():
+    listener = Listener()
+    listener.hold()
+    assert hear_all(listener, spoken("question"), silence(1.0), spoken("request")) == []
 
 
 def test_tones_noise_and_clicks_are_no_speech():

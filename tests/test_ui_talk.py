@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,18 @@ from fake_engine import FakeEngine
 from media_files import jpeg_bytes, photo
 from speaking import frames, silence, spoken
 
-from omni.conversation import Audio, Image
-from omni.events import Finished, SpeechChunk, TextDelta, Usage
+from omni.conversation import Audio, Conversation, Image
+from omni.engine import Wish
+from omni.events import Event, Finished, SpeechChunk, TextDelta, Usage
 from omni.media import read_audio
 from omni.provenance.credentials import read
 from omni.provenance.keys import Keys
 from omni.provenance.marks import watermark_of
 from omni.ui import talk
+from omni.ui.camera import spread
 from omni.ui.listening import RATE
 from omni.ui.pacing import OneAtATime
-from omni.ui.talk import NOTHING_SAID, TIME_IS_UP, Speech, Talk, spread
+from omni.ui.talk import NOTHING_SAID, TIME_IS_UP, Speech, Talk
 
 
 @dataclass
@@ -342,3 +345,110 @@ def test_pictures_are_spread_over_the_time():
     assert spread(list(range(10)), 1) == [9]
     assert spread(list(range(10)), 3)[-1] == 9
     assert spread([1, 2], 3) == [1, 2]
+
+
+class Eager(FakeEngine):
+    """May be begun on suspicion. State: how often it was asked."""
+
+    capabilities = replace(FakeEngine.capabilities, eager=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:
+        self.asked += 1
+        yield from super().reply(conversation, wish)
+
+
+def test_a_reply_is_begun_in_the_pause_and_heard_after_it(play: Callable):
+    engine = Eager()
+
+    async def scene(here: Scene) -> None:
+        here.say(silence(0.3), spoken("question"), silence(0.35))
+        await here.until(lambda: len(here.talk.turn.kept) > 3)
+        assert here.states()[-1] == "hearing" and not here.speech() and not here.kinds("turn")
+        here.say(silence(0.35))
+        assert here.states()[-2:] == ["thinking", "thinking"] and here.speech()
+        await here.answered()
+        assert len(here.talk.here.conversation.messages) == 2
+
+    here = play(scene, engine)
+    assert engine.asked == 1 and here.kinds("turn")[-1]["done"]
+    assert sum(len(one.chunk.samples) for one in here.speech()) / RATE == pytest.approx(2.0)
+
+
+def test_a_reply_that_was_whole_before_the_turn_was_over_waits_for_it(play: Callable):
+    class Quick(Eager):
+        def reply(self, conversation, wish):
+            yield TextDelta("Yes.")
+            yield Finished(Usage())
+
+    async def scene(here: Scene) -> None:
+        here.say(silence(0.3), spoken("question"), silence(0.35))
+        await here.until(lambda: here.talk.turn.kept)
+        await asyncio.sleep(0.1)
+        assert here.talk.turn.open and here.talk.here.conversation.messages == ()
+        here.say(silence(0.35))
+        await here.answered()
+        assert here.talk.here.conversation.messages[-1].text == "Yes."
+
+    assert play(scene, Quick()).states()[-2:] == ["listening", "idle"]
+
+
+def test_whoever_goes_on_after_a_pause_never_hears_of_the_draft(play: Callable):
+    engine = Eager()
+
+    async def scene(here: Scene) -> None:
+        here.say(silence(0.3), spoken("question"))
+        here.talk.see(jpeg_bytes(photo()))
+        await asyncio.wait(here.talk.looking)
+        here.say(silence(0.35))
+        await here.until(lambda: len(here.talk.turn.kept) > 3)
+        draft = here.talk.turn
+        here.say(spoken("request"))
+        await draft.task
+        assert len(list(here.talk.here.folder.glob("*.wav"))) == 0
+        here.say(silence(0.7))
+        await here.answered()
+        picture, sound = here.talk.here.conversation.messages[0].parts
+        assert isinstance(picture, Image) and sound.seconds > 2.2
+        assert len(here.talk.here.conversation.messages) == 2
+
+    here = play(scene, engine)
+    assert engine.asked == 2 and not here.kinds("withdrawn") and not here.kinds("silence")
+    assert here.states().count("hearing") == 1 and {one["turn"] for one in here.kinds("turn")} == {2}
+
+
+@pytest.mark.parametrize("engine", [FakeEngine, Eager])
+def test_no_draft_where_it_costs_somebody_or_keeps_somebody_waiting(play: Callable, engine: type):
+    model = OneAtATime()
+
+    async def scene(here: Scene) -> None:
+        here.talk.model = model
+        with model.turn() if engine is Eager else nullcontext():
+            here.say(silence(0.3), spoken("question"), silence(0.35))
+            assert here.talk.turn is None
+            here.say(silence(0.35))
+        await here.answered()
+
+    assert len(play(scene, engine()).kinds("turn")) > 0
+
+
+def test_stop_ends_a_draft(play: Callable):
+    engine = Eager()
+
+    async def scene(here: Scene) -> None:
+        here.say(silence(0.3), spoken("question"), silence(0.35))
+        await here.until(lambda: here.talk.turn.kept)
+        here.talk.stop()
+        await here.answered()
+        assert here.states()[-1] == "idle" and here.talk.here.conversation.messages == ()
+        here.talk.start(60)
+        here.talk.press()
+        here.talk.release()  # a noise: nothing waits for a reply
+        here.say(*TURN)
+        await here.answered()
+        assert len(here.talk.here.conversation.messages) == 2
+
+    assert not play(scene, engine).kinds("turn")[-1].get("sentence")

@@ -8,12 +8,13 @@ that first uses them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import spaces
 from spaces.config import Config
 
 from omni.conversation import Conversation
-from omni.engine import Engine, Wish, Wrapped
+from omni.engine import Capabilities, Engine, Wish, Wrapped
 from omni.events import Event
 
 READING = 10.0  # seconds until the first token, with the way to the GPU and back
@@ -43,6 +44,11 @@ class Borrowing(Wrapped):
     def __init__(self, engine: Engine):
         super().__init__(engine)
         self._reply = spaces.GPU(engine.reply, duration=seconds_for)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the engine, but for drafts: a GPU that is lent is not asked for on suspicion."""
+        return replace(self.engine.capabilities, eager=False)
 
     def reply(self, conversation: Conversation, wish: Wish) -> Iterator[Event]:
         """See omni.engine.Engine."""

@@ -66,6 +66,7 @@ class PrimerEngine:
         context_tokens=MAX_CONTEXT,
         about="Primer is a small model that knows a picture book of 104 things. It reads, sees, hears and watches, "
         "and answers in words, speech, pictures and clips, all of its own making.",
+        eager=True,
     )
 
     def __init__(self, model: PrimerForCausalLM, tokenizers: Tokenizers, experts: Experts | None = None):

@@ -24,6 +24,7 @@ LEAST = 6  # frames of speech in a turn: less is a cough
 LONGEST = 30.0  # seconds of a turn; then it ends in mid-sentence
 PAUSES = (0.2, 2.0)  # seconds of silence that may end a turn
 PAUSE = 0.5
+DRAFT = 0.2  # seconds of silence after which a turn may be over
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,19 @@ class Ended:
     last: int  # the last frame with speech, counted from the first that was heard
 
 
-Change = Began | Dropped | Ended
+@dataclass(frozen=True)
+class Paused:
+    """A turn may be over; whether it is, ``Ended`` or ``Resumed`` will tell."""
+
+    ended: Ended  # what it is if so
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """It was not: somebody goes on speaking."""
+
+
+Change = Began | Dropped | Ended | Paused | Resumed
 
 
 class Listener:
@@ -60,6 +73,7 @@ class Listener:
         self._first = 0  # place in the turn of its first frame with speech
         self._held = False  # push to talk: the turn ends when it is released
         self._spoken = 0  # frames with speech: in a turn all of them, before one those in a row
+        self._paused = False  # it was told that the turn may be over
 
     @property
     def hearing(self) -> bool:
@@ -80,11 +94,13 @@ class Listener:
         self.silent = 0 if spoken else self.silent + 1
         over_long = (len(self._turn) + 1) * FRAME_SECONDS > LONGEST
         paused = not self._held and self.silent >= ceil(self.pause / FRAME_SECONDS)
-        return self.finish() if paused or over_long else None
+        if paused or over_long:
+            return self.finish()
+        return self._doubt()
 
     def hold(self) -> Began:
         """Begin a turn that lasts until ``finish``, whatever is heard."""
-        self._turn, self._held = [], True
+        self._turn, self._held, self._paused = [], True, False
         self._spoken = self.silent = 0
         return Began()
 
@@ -92,18 +108,29 @@ class Listener:
         """End the turn here; None where there is none."""
         if self._turn is None:
             return None
-        end = len(self._turn) - max(0, self.silent - AFTER)
-        frames = self._turn[max(0, self._first - BEFORE) : end]
-        spoken, last = self._spoken, self.heard - 1 - self.silent
+        found = self._so_far() if self._spoken >= LEAST else Dropped()
         self.forget()
-        return Ended(np.concatenate(frames), last) if spoken >= LEAST else Dropped()
+        return found
 
     def forget(self) -> None:
         """Leave the turn, if there is one, as if it had not been."""
-        self._turn, self._held = None, False
+        self._turn, self._held, self._paused = None, False, False
         self._spoken = self.silent = 0
         self._recent.clear()
         self._detector.reset()
+
+    def _so_far(self) -> Ended:
+        """The turn, if this is its end."""
+        end = len(self._turn) - max(0, self.silent - AFTER)
+        return Ended(np.concatenate(self._turn[max(0, self._first - BEFORE) : end]), self.heard - 1 - self.silent)
+
+    def _doubt(self) -> Paused | Resumed | None:
+        """Whether the turn may be over all of a sudden, or no more so."""
+        silent = not self._held and self._spoken >= LEAST and self.silent >= ceil(DRAFT / FRAME_SECONDS)
+        if silent == self._paused:
+            return None
+        self._paused = silent
+        return Paused(self._so_far()) if silent else Resumed()
 
     def _before(self, frame: np.ndarray, likely: float, confirm: int) -> Began | None:
         self._recent.append(frame)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import gradio as gr
 
 from omni.engine import Capabilities
+from omni.ui.camera import PICTURES
 from omni.ui.element import element
 from omni.ui.listening import FRAME, PAUSE, PAUSES, RATE
-from omni.ui.talk import PICTURES
 from omni.ui.talks import ADDRESS
 
 

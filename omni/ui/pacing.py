@@ -88,6 +88,11 @@ class OneAtATime:
             running.end()
             del self._running[name]
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody has the model or waits for it."""
+        return not self._taken and not any(self._waiting.values())
+
     def is_running(self, name: str) -> bool:
         """Whether the reply has begun and its context was not left yet."""
         return name in self._running

@@ -1,5 +1,8 @@
 """One live conversation: what is heard and seen becomes turns, a turn is answered aloud, speech over a reply ends it.
 
+Where it costs nobody anything, a reply is begun as soon as somebody pauses and kept back until the turn is over: it is
+a draft, and whoever goes on speaking never hears of it.
+
 Knows the engine's protocol, and neither sockets nor pages: what happens is told to one function. Lives on one event
 loop; a reply alone runs in a thread, and while it does nothing else writes the visit.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,14 +25,14 @@ from omni.conversation import Image, Message
 from omni.engine import Engine, Wish
 from omni.errors import OmniError, Refused
 from omni.events import Event, SpeechChunk, TextDelta
-from omni.media import LIMITS
 from omni.provenance.imprint import Imprint
 from omni.provenance.keys import Keys
 from omni.ui import visit
 from omni.ui.actions import sentence_of
+from omni.ui.camera import put_away, spread, taken
 from omni.ui.draft import Draft
 from omni.ui.echo import Echo
-from omni.ui.listening import LONGEST, PAUSE, RATE, Began, Change, Dropped, Ended, Listener
+from omni.ui.listening import LONGEST, PAUSE, RATE, Began, Change, Dropped, Ended, Listener, Paused, Resumed
 from omni.ui.look import Look
 from omni.ui.pacing import OneAtATime
 from omni.ui.status import took
@@ -36,7 +40,6 @@ from omni.ui.thread import draft_value, message_value
 
 log = logging.getLogger(__name__)
 
-PICTURES = replace(LIMITS, upload_bytes=500_000, picture_side=512, decode_seconds=5.0)  # frames of the camera
 AT_ONCE = 2  # frames that are decoded at the same time; more are passed over
 SINCE = 6  # frames of the microphone after the last one with speech, in which the camera is still looked at
 AT_MOST = int(LONGEST)  # frames that are kept of a turn: one a second
@@ -67,6 +70,14 @@ class Turn:
     heard: int = 0  # samples of the reply that were played when it was interrupted
     look: Look | None = None  # at the inside of the reply
     task: asyncio.Task | None = None
+    draft: bool = False  # it may go on yet: what is told of the reply is kept back
+    kept: list[dict[str, Any] | Speech] = field(default_factory=list)
+    decided: threading.Event = field(default_factory=threading.Event)  # it is no draft any more, or withdrawn
+
+    @property
+    def unheard(self) -> bool:
+        """Whether it was interrupted before anybody could hear of the reply."""
+        return self.interrupted and (self.draft or not self.said)
 
     @property
     def open(self) -> bool:
@@ -115,7 +126,7 @@ class Talk:
         self.running = False
         self.interrupt()
         self.listener.forget()
-        self._put_away(self.shown)
+        put_away(self.shown)
         self.carried, self.shown = [], []
         self._state("idle")
 
@@ -154,6 +165,9 @@ class Talk:
         turn = self.turn
         if turn is None or turn.interrupted or not (turn.open or self.place is not None):
             return
+        if turn.draft:
+            self._withdraw(turn)
+            return
         self.tell({"kind": "silence"})
         turn.interrupted, turn.heard = True, self.place or 0
         if turn.open:
@@ -187,17 +201,38 @@ class Talk:
             case Dropped() if self.turn and self.turn.interrupted and not self.turn.said:
                 self._answer_to(NOTHING_MORE)  # a noise, and no going on: what was said before it waits for its reply
             case Dropped():
-                self._put_away(self.shown)
+                put_away(self.shown)
                 self.shown = []
                 self._state("listening")
+            case Paused(ended) if self.engine.capabilities.eager and self.model.is_free:
+                self._answer_to(ended, draft=True)
+            case Resumed() if self.turn and self.turn.draft:
+                self._withdraw(self.turn)
+            case Ended() if self.turn and self.turn.draft and not self.turn.interrupted:
+                self._stand_by(self.turn)
             case Ended():
                 self._answer_to(change)
 
-    def _answer_to(self, ended: Ended) -> None:
+    def _answer_to(self, ended: Ended, draft: bool = False) -> None:
         self.turns += 1
-        before, self.turn = self.turn, Turn(self.turns, ended)
-        self._state("thinking", turn=self.turns, last=ended.last)
+        before, self.turn = self.turn, Turn(self.turns, ended, draft=True)
+        if not draft:
+            self._stand_by(self.turn)
         self.turn.task = self.loop.create_task(self._answer(self.turn, before))
+
+    def _stand_by(self, turn: Turn) -> None:
+        """The turn is over: its reply counts, and what was kept back of it is told."""
+        turn.draft = False
+        self._state("thinking", turn=turn.number, last=turn.ended.last)
+        for message in turn.kept:
+            self._told(turn, message)
+        turn.decided.set()
+
+    def _withdraw(self, turn: Turn) -> None:
+        """The turn goes on: its draft ends, and nobody hears of it."""
+        turn.interrupted = True
+        self.model.end(turn.name)
+        turn.decided.set()
 
     async def _look(self, picture: bytes, turns: int) -> None:
         """Decode a frame, and keep it unless its turn is being answered by then."""
@@ -206,7 +241,7 @@ class Talk:
             if turns >= self.seen:
                 self.shown.append(seen)
             else:
-                self._put_away([seen])
+                put_away([seen])
         except Refused as refusal:
             self.tell({"kind": "problem", "sentence": str(refusal)})
 
@@ -215,7 +250,8 @@ class Talk:
         try:
             await self._answered(turn, before)
         except Exception as error:
-            self.tell({"kind": "problem", "sentence": sentence_of(error)})
+            self._told(turn, {"kind": "problem", "sentence": sentence_of(error)})
+            await asyncio.to_thread(turn.decided.wait)
         if not self.listener.hearing and self.turn is turn:
             self._state("listening" if self.running else "idle")
 
@@ -224,20 +260,26 @@ class Talk:
             await asyncio.wait([before.task])
         if self.looking and not self.shown:  # one picture is worth the waiting, another is not
             await asyncio.wait(list(self.looking), return_when=asyncio.FIRST_COMPLETED)
-        samples = np.concatenate([*self.carried, turn.ended.samples])[-int(LONGEST * RATE) :]
+        carried = self.carried
+        samples = np.concatenate([*carried, turn.ended.samples])[-int(LONGEST * RATE) :]
         if turn.interrupted:  # somebody went on speaking: this was not the end
-            self.carried = [samples]
+            self.carried = carried if turn.draft else [samples]  # of a draft they come again, when its turn ends
+            return
+        if not len(samples):  # a noise after something that was stopped
             return
         pictures = spread(self.shown, self.engine.capabilities.frames)
-        self._put_away([one for one in self.shown if one not in pictures])
+        put_away([one for one in self.shown if one not in pictures])
         self.carried, self.shown, self.seen = [], [], turn.number
         sound = media.write_audio(samples, RATE, self.here.folder)
         self.here = visit.ask(self.here, Message("user", (*pictures, sound)))
         turn.name = self.here.turn.name
         self.echo.begin()
         await asyncio.to_thread(self._reply, turn)
-        if turn.interrupted and not turn.said and self.running:
-            self.carried, self.shown = [samples], [*pictures, *self.shown]
+        if turn.unheard:
+            sound.path.unlink(missing_ok=True)
+            if self.running:
+                self.carried = carried if turn.draft else [samples]
+                self.shown = [*pictures, *self.shown]
 
     def _reply(self, turn: Turn) -> None:
         """Make the reply, in a thread; ends with the visit settled, whatever happens."""
@@ -247,7 +289,7 @@ class Talk:
                 figures = took(here.draft.usage) if here.draft.usage else []
                 notices = here.draft.imprint.notices  # more may come as the files are made
                 broken = here.draft.broken
-            if turn.interrupted and not turn.said:
+            if turn.unheard:
                 here = replace(visit.abandon(here), returned=None)
             elif here.draft.usage is None:
                 here = visit.settle(replace(here, draft=cut(here.draft, turn.heard)))
@@ -264,13 +306,13 @@ class Talk:
         asked, self.here = self.here, here
         shown = asked if sentence else here
         figures, sentence = [*notices, *figures], sentence or broken
-        self._post(self._value(turn, shown, done=True, figures=figures, sentence=sentence))
+        self._post(turn, self._value(turn, shown, done=True, figures=figures, sentence=sentence))
 
     def _look_inside(self, turn: Turn, here: visit.Visit) -> None:
         """Tell what happened inside while a reply that stands was made."""
-        if here.conversation.messages and here.conversation.messages[-1].role == "assistant":
+        if not turn.unheard and here.conversation.messages:
             turn.look.end(here.conversation.messages)
-            self._post({"kind": "inside", "tokens": turn.look.tokens_value(), "turn": turn.look.turn_value()})
+            self._post(turn, {"kind": "inside", "tokens": turn.look.tokens_value(), "turn": turn.look.turn_value()})
 
     def _made(self, turn: Turn) -> Iterator[visit.Visit]:
         """The visit as the reply grows; tells what is new."""
@@ -283,28 +325,31 @@ class Talk:
         def reply() -> Iterator[Event]:
             return imprint.marked(self.engine.reply(asked, wish))
 
-        with self.model.replying(turn.name, reply, SPEECH_PAUSE) as batches:
-            for events in batches:
-                turn.look.take(events)
-                for event in events:
-                    if isinstance(event, SpeechChunk):
-                        self._post(Speech(turn.number, event))
-                    turn.said = turn.said or isinstance(event, (SpeechChunk, TextDelta))
-                    here = replace(here, draft=here.draft.plus(event))
-                if waits:  # the first sign of life: the model is at it, or at somebody else's reply
-                    self._post({"kind": "state", "state": "thinking" if events else "waiting"})
-                    waits = not events
-                if events and time.monotonic() >= shown + SHOWN_PAUSE:
-                    self._post(self._value(turn, here))
-                    shown = time.monotonic()
-                yield here
+        try:
+            with self.model.replying(turn.name, reply, SPEECH_PAUSE) as batches:
+                for events in batches:
+                    turn.look.take(events)
+                    for event in events:
+                        if isinstance(event, SpeechChunk):
+                            self._post(turn, Speech(turn.number, event))
+                        turn.said = turn.said or isinstance(event, (SpeechChunk, TextDelta))
+                        here = replace(here, draft=here.draft.plus(event))
+                    if waits:  # the first sign of life: the model is at it, or at somebody else's reply
+                        self._post(turn, {"kind": "state", "state": "thinking" if events else "waiting"})
+                        waits = not events
+                    if events and time.monotonic() >= shown + SHOWN_PAUSE:
+                        self._post(turn, self._value(turn, here))
+                        shown = time.monotonic()
+                    yield here
+        finally:
+            turn.decided.wait()
         yield here
 
     def _value(self, turn: Turn, here: visit.Visit, *, done: bool = False, **more: Any) -> dict[str, Any]:
         """A turn as the page shows it; ``more`` are its figures, and the sentence of a failure."""
         if here.turn is not None:
             asked, reply = here.asked.messages[-1], draft_value(here.draft)
-        elif turn.interrupted and not turn.said:
+        elif turn.unheard:
             return {"kind": "withdrawn", "turn": turn.number}
         else:
             asked, answer = here.conversation.messages[-2:]
@@ -319,18 +364,19 @@ class Talk:
             **more,
         }
 
-    def _post(self, message: dict[str, Any] | Speech) -> None:
+    def _post(self, turn: Turn, message: dict[str, Any] | Speech) -> None:
         """Tell from the thread of a reply."""
-        self.loop.call_soon_threadsafe(self._told, message)
+        self.loop.call_soon_threadsafe(self._told, turn, message)
 
-    def _told(self, message: dict[str, Any] | Speech) -> None:
-        if isinstance(message, Speech):
-            if self.turn is not None and self.turn.number == message.turn and not self.turn.interrupted:
-                self.rate = message.chunk.rate
-                self.echo.play(message.chunk.samples, message.chunk.rate)
-                self.tell(message)
-            return
-        self.tell(message)
+    def _told(self, turn: Turn, message: dict[str, Any] | Speech) -> None:
+        if turn.draft:
+            turn.kept.append(message)
+        elif not isinstance(message, Speech):
+            self.tell(message)
+        elif self.turn is turn and not turn.interrupted:
+            self.rate = message.chunk.rate
+            self.echo.play(message.chunk.samples, message.chunk.rate)
+            self.tell(message)
 
     def _state(self, state: str, **more: Any) -> None:
         self.tell({"kind": "state", "state": state, **more})
@@ -338,27 +384,6 @@ class Talk:
     def _time_is_up(self) -> None:
         self.stop()
         self.tell({"kind": "over", "sentence": TIME_IS_UP})
-
-    def _put_away(self, pictures: list[Image]) -> None:
-        for picture in pictures:
-            picture.path.unlink(missing_ok=True)
-
-
-def taken(picture: bytes, folder: Path) -> Image:
-    """A frame of the camera as a part, through the door for uploads. Raises Refused."""
-    part = media.take_bytes(picture, folder, PICTURES)
-    if not isinstance(part, Image):
-        part.path.unlink()
-        raise Refused("What the camera sent is no picture; please choose another camera.")
-    return part
-
-
-def spread(pictures: list[Image], most: int) -> list[Image]:
-    """At most ``most`` of the pictures, evenly over the time, the latest among them."""
-    if len(pictures) <= most:
-        return list(pictures)
-    step = len(pictures) / most
-    return [pictures[round((place + 1) * step) - 1] for place in range(most)]
 
 
 def cut(draft: Draft, samples: int) -> Draft:

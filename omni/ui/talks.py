@@ -24,9 +24,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from omni.engine import Engine
 from omni.provenance.keys import Keys
+from omni.ui.camera import PICTURES
 from omni.ui.listening import FRAME, FRAME_SECONDS, PAUSE, PAUSES
 from omni.ui.pacing import OneAtATime
-from omni.ui.talk import PICTURES, Speech, Talk
+from omni.ui.talk import Speech, Talk
 
 log = logging.getLogger(__name__)
 
