@@ -93,6 +93,18 @@ def test_only_what_primer_answers_is_predicted():
     assert len({place for place, _ in sample.names.items()}) >= 4
 
 
+@needs_font
+@needs_voices
+@pytest.mark.parametrize("spoken", [False, True])
+def test_a_reply_that_follows_from_what_is_out_of_sight_is_not_learnt(spoken: bool):
+    scene = world.Scene(world.Thing("cat"), "green", count=3)
+    given = turns.Turn(("make it three",), "Here are three cats on green.", scene, spoken, given=True)
+    asked = turns.Turn(("how many are there",), "There are three.")
+    sample = Scribe(tiny_tokenizers(), _rng(2)).write(turns.Dialogue((given, asked)))
+    second = len(sample.sequence) - 1 - sample.sequence.ids[::-1].index(v.ASSISTANT)
+    assert not any(sample.predicted[: second + 1]) and all(sample.predicted[second + 1 :])
+
+
 @needs_voices
 def test_words_are_named_where_they_end_however_long_the_speaker_waits(monkeypatch):
     def names(wait: float) -> dict[int, int]:

@@ -230,7 +230,7 @@ class Scribe:
         speaker = v.SPEAKERS[self.rng.integers(len(v.SPEAKERS))]
         for words, made in ((turn.reply, turn.made), *turn.then):
             if turn.spoken:
-                self._speak(sample, words, speaker)
+                self._speak(sample, words, speaker, predict=not turn.given)
             else:
                 sequence.push(v.WRITE)
                 sample.verdicts += [len(sequence) + place for place in self._verdict(words)]
@@ -238,7 +238,7 @@ class Scribe:
             if made is not None:
                 self._make(sample, made)
         sequence.push(v.END)
-        sample.mark(True)
+        sample.mark(not turn.given)
 
     def _verdict(self, reply: str) -> list[int]:
         """Where a written reply goes on after what is seen, or ends: the tokens that say yes or no."""
@@ -247,13 +247,13 @@ class Scribe:
         place = len(self.tokenizers.text.encode(re.split("[.,]", reply, maxsplit=1)[0]))
         return [place, place + 1] if "," in reply else [place]
 
-    def _speak(self, sample: Sample, reply: str, speaker: str) -> None:
+    def _speak(self, sample: Sample, reply: str, speaker: str, predict: bool) -> None:
         """The reply in one of Primer's own voices: each word written, then sounded (arXiv 2604.15804, ARIA)."""
         sequence = sample.sequence
         spoken = voices.speak(reply, voices.voice(speaker))
         count = -(-len(spoken.samples) // HOP)
         sequence.push(v.SPEAK)
-        sample.mark(True)
+        sample.mark(predict)
         sequence.push(v.VOICE[speaker])
         sample.mark(False)
         ends = [int(end * CODES_PER_SECOND) for _, end in spoken.words[:-1]] + [count]

@@ -253,7 +253,7 @@ def tune(rng: np.random.Generator) -> Dialogue:
 
 def sound_of(rng: np.random.Generator) -> Dialogue:
     """The sound of a thing: made for its name or its picture, named, or drawn."""
-    if rng.random() < 0.08:
+    if rng.random() < 0.2:
         silent = article(pick(rng, [name for name in world.GLYPHS if name not in EFFECTS]))
         return Dialogue((Turn((pick(rng, SOUND_OF).format(silent),), outside.ANSWER),))
     name = pick(rng, tuple(EFFECTS))
@@ -274,34 +274,43 @@ def unknown(rng: np.random.Generator) -> Dialogue:
 
 
 def follow_up(rng: np.random.Generator) -> Dialogue:
-    """A picture, then a change of it, or a word about it."""
+    """A picture, then a change of it, or a word about it; one in three is a change of what was changed before."""
     scene = world.random_scene(rng)
+    if rng.random() < 0.35:
+        request, changed = allowed_change(scene, rng)
+        first = Dialogue((Turn((request,), here_is(changed), changed, given=True),))
+        return Dialogue((*first.turns, _next(first, changed, rng)))
     first = draw(rng, scene) if rng.random() < 0.7 else describe(rng, scene)
-    shown = first.turns[0].user[0] if isinstance(first.turns[0].user[0], Scene) else scene
-    kind = rng.random()
-    if kind < 0.08:
+    if rng.random() < 0.1:
         first = _questions(scene, rng, 1, told=False)
+    return Dialogue((*first.turns, _next(first, scene, rng)), first.about)
+
+
+def _next(first: Dialogue, scene: Scene, rng: np.random.Generator) -> Turn:
+    """What can be asked for after ``first``, in which ``scene`` was seen."""
+    kind = rng.random()
     if kind < 0.2:
-        again = Turn(
-            (pick(rng, ("now say it", "say it", "say that aloud", "read it to me")),), first.turns[0].reply, spoken=True
-        )
-    elif kind < 0.35:
-        question, answer = question_about(shown, rng)
-        again = Turn((question,), answer)
-    elif kind < 0.5 and not scene.other and scene.count == 1:
+        request = pick(rng, ("now say it", "say it", "say that aloud", "read it to me"))
+        return Turn((request,), first.turns[0].reply, spoken=True)
+    if kind < 0.4:
+        question, answer = question_about(scene, rng)
+        return Turn((question,), answer)
+    if kind < 0.5 and not scene.other and scene.count == 1:
         clips = [Clip(scene.thing, scene.background, motion) for motion in world.MOTIONS if motion != "meet"]
         clip = pick(rng, [clip for clip in clips if not clip.held_out])
         verb = world.MOTIONS[clip.motion]
-        request = pick(
-            rng, (f"now make a clip where it {verb}", f"make a clip where it {verb}", f"a clip where it {verb}")
-        )
-        again = Turn((request,), f"Here is a clip: {clip_caption(clip)}.", clip)
-    else:
+        request = pick(rng, ("now make a clip where it {}", "make a clip where it {}", "a clip where it {}"))
+        return Turn((request.format(verb),), f"Here is a clip: {clip_caption(clip)}.", clip)
+    request, changed = allowed_change(scene, rng)
+    return Turn((request,), here_is(changed), changed)
+
+
+def allowed_change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
+    """A change whose picture is not held out."""
+    while True:
         request, changed = change(scene, rng)
-        while changed.held_out:
-            request, changed = change(scene, rng)
-        again = Turn((request,), here_is(changed), changed)
-    return Dialogue((*first.turns, again), first.about)
+        if not changed.held_out:
+            return request, changed
 
 
 def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
@@ -311,7 +320,11 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
         background = "gray"
     paint = ("make it {}", "now on {}", "put it on {}", "on {} please", "make the background {}")
     options = [(pick(rng, paint).format(background), replace(scene, background=background))]
-    if not scene.other:
+    if scene.other:
+        relation = pick(rng, [one for one in world.RELATIONS if one != scene.relation])
+        move = pick(rng, ("put the {} {} the {}", "move the {} {} the {}", "now the {} {} the {}"))
+        options.append((move.format(scene.thing.name, relation, scene.other.name), replace(scene, relation=relation)))
+    else:
         thing = world.random_thing(rng, scene.background)
         noun = article(thing.words) if scene.count == 1 else world.plural(thing)
         options.append((pick(rng, ("now {}", "make it {}", "{} instead")).format(noun), replace(scene, thing=thing)))
@@ -329,7 +342,7 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 
 KINDS = (  # kind, share of dialogues
     (draw, 0.14), (describe, 0.16), (ask, 0.11), (watch, 0.02), (film, 0.09), (say, 0.28), (heard, 0.04), (talk, 0.05),
-    (add_up, 0.04), (tone, 0.07), (tune, 0.03), (sound_of, 0.06), (unknown, 0.005), (follow_up, 0.03),
+    (add_up, 0.04), (tone, 0.07), (tune, 0.03), (sound_of, 0.06), (unknown, 0.005), (follow_up, 0.05),
     (trouble, 0.03), (quiz, 0.03), (story, 0.025),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown

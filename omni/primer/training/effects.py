@@ -76,8 +76,8 @@ def _beating(sound: np.ndarray, hertz: float) -> np.ndarray:
     return sound * np.exp(-((np.arange(len(sound)) / RATE * hertz) % 1) * 5)
 
 
-def _hoot(seconds: float, first: float, last: float) -> np.ndarray:
-    return _call(((0, first), (seconds, last)), "sine")
+def _hoot(seconds: float) -> np.ndarray:
+    return _call(((0, 410), (seconds, 250)), "sine", breath=0.15)
 
 
 def _toot(seconds: float) -> np.ndarray:
@@ -96,7 +96,7 @@ EFFECTS = {  # what has a sound: what it does, and how that sounds
     "frog": ("croaks", lambda: _again(_call(((0, 110), (0.3, 140)), flutter=25), 0, 0.42)),
     "bird": ("tweets", lambda: _again(_call(((0, 460), (0.12, 580)), "sine"), 0, 0.16, 0.32, 0.48, 0.64)),
     "duck": ("quacks", lambda: _again(_call(((0, 420), (0.2, 340)), "square", breath=0.15), 0, 0.28, 0.56)),
-    "owl": ("hoots", lambda: _row((0, _hoot(0.22, 350, 330)), (0.3, _hoot(0.5, 330, 280)))),
+    "owl": ("hoots", lambda: _row((0, _hoot(0.13)), (0.17, _hoot(0.13)), (0.36, _hoot(0.44)))),
     "bee": ("buzzes", partial(_call, ((0, 280), (0.3, 330), (0.55, 270), (0.8, 320)), flutter=40)),
     "chicken": ("clucks", lambda: _again(_call(((0, 320), (0.09, 520))), 0, 0.16, 0.32, 0.48, 0.64)),
     "lion": ("roars", lambda: _swelling(_call(((0, 85), (0.8, 110)), breath=0.5, flutter=20))),

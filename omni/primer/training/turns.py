@@ -84,7 +84,8 @@ Shown = str | Sounding | Scene | Clip | Unknown | Blank
 class Turn:
     """What the user sends and what Primer answers: words, and what it makes after them.
 
-    A story goes on after that: ``then`` has more sentences, each with its picture.
+    A story goes on after that: ``then`` has more sentences, each with its picture. The reply of a turn that is
+    ``given`` is not to be learnt: it follows from what is no longer in sight.
     """
 
     user: tuple[Shown, ...]
@@ -92,6 +93,7 @@ class Turn:
     made: Scene | Clip | Music | None = None
     spoken: bool = False
     then: tuple[tuple[str, Scene], ...] = ()
+    given: bool = False
 
 
 @dataclass(frozen=True)
