@@ -115,3 +115,9 @@ def test_the_limit_of_tokens_ends_the_reply():
     decoder = _decoder(Plan(must_make=(v.IMAGE,), **{**WRITTEN, "max_tokens": 10}))
     with pytest.raises(OutOfTokens):
         list(reply(decoder, False))
+
+
+def test_codes_are_drawn_cooler_than_words():
+    decoder, logits = _decoder(Plan(temperature=1.0)), torch.tensor([0.0, 2.0])
+    assert {decoder.choose(logits, top_p=1.0) for _ in range(100)} == {0, 1}
+    assert {decoder.code(logits, top_p=1.0) for _ in range(100)} == {1}

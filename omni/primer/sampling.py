@@ -25,7 +25,7 @@ MAX_WORDS = 120  # text tokens of a reply
 MAX_PIECES = 8  # text tokens of one spoken word
 MAX_WORD_CODES = 75  # 1.5 s for one word: more is a run-away
 MAX_SOUND_CODES = 150
-HAND_COOLING = 0.2  # of the temperature, for pictures and clips: what to draw may vary, the hand that draws is steady
+COOLING = 0.2  # of the temperature, for codes: what to draw or to say may vary, the hand and the voice are steady
 FILM_TOKENS = 1 + IMAGE_CODES + (FRAMES - 1) * LATER_CODES + AUDIO_SPLITS[-1]
 
 Kind = Literal["heard", "text", "word", "speech", "sound", "image", "film-visual", "film-audio", "mark"]
@@ -114,6 +114,10 @@ class Decoder:
         values, order = (logits / temperature).softmax(-1).cpu().sort(descending=True)
         values[(values.cumsum(0) - values) > top_p] = 0
         return int(order[torch.multinomial(values, 1, generator=self.generator)])
+
+    def code(self, logits: Tensor, top_p: float) -> int:
+        """Sample a code of a medium: cooler than words."""
+        return self.choose(logits, top_p, COOLING * self.plan.temperature)
 
 
 def reply(decoder: Decoder, heard: bool) -> Iterator[Token]:
@@ -221,7 +225,7 @@ def _audio(decoder: Decoder, kind: Kind, limit: int) -> Iterator[Token]:
     """A stretch of sound of at most ``limit`` codes, between its marks."""
     decoder.sequence.push(v.AUDIO)
     for _ in range(limit):
-        code = decoder.choose(decoder.logits("audio"), top_p=0.9)
+        code = decoder.code(decoder.logits("audio"), top_p=0.9)
         if code == v.AUDIO_CODES:
             break
         decoder.sequence.push(v.AUDIO_START + code)
@@ -241,22 +245,22 @@ def _image(decoder: Decoder) -> Iterator[Token]:
 
 
 def _grid(decoder: Decoder, kind: Kind, side: int, top_p: float) -> Iterator[Token]:
-    """side x side visual codes, drawn with a steady hand."""
+    """side x side visual codes."""
     for index in range(side * side):
-        code = decoder.choose(decoder.logits("visual"), top_p, HAND_COOLING * decoder.plan.temperature)
+        code = decoder.code(decoder.logits("visual"), top_p)
         decoder.sequence.push_visual(code, index, side)
         yield Token(kind, code)
 
 
 def _film(decoder: Decoder) -> Iterator[Token]:
     """Frame by frame: its visual codes, then its share of the sound."""
-    sequence, steady = decoder.sequence, HAND_COOLING * decoder.plan.temperature
+    sequence = decoder.sequence
     sequence.push(v.FILM)
     for frame in range(FRAMES):
         yield from _grid(decoder, "film-visual", LATER_GRID if frame else GRID, top_p=0.9)
         start = sequence.line
         for _ in range(AUDIO_SPLITS[frame], AUDIO_SPLITS[frame + 1]):
-            code = decoder.choose(decoder.logits("audio")[: v.AUDIO_CODES], 0.9, steady)
+            code = decoder.code(decoder.logits("audio")[: v.AUDIO_CODES], top_p=0.9)
             sequence.push(v.AUDIO_START + code)
             yield Token("film-audio", code)
         sequence.line = start + FRAME_SPAN
