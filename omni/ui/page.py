@@ -24,7 +24,7 @@ from omni.ui.check import build_check
 from omni.ui.element import ASSETS
 from omni.ui.engines import build_title
 from omni.ui.exam import build_exam
-from omni.ui.first import ScriptFirst
+from omni.ui.head import ICON, NAME, Head, card_route
 from omni.ui.inside import build_inside, make_inside
 from omni.ui.live import build_live
 from omni.ui.suggestions import EXAMPLES
@@ -47,8 +47,8 @@ class Page:
     def launch(self, routes: Sequence[BaseRoute] = ()) -> None:
         """Serve until the process is ended, with more ``routes`` beside the page."""
         try:
-            first = Middleware(ScriptFirst, script=(ASSETS / "first.js").read_text())
-            served = {"routes": [*self.routes, *routes], "middleware": [first]}
+            head = Middleware(Head, script=(ASSETS / "first.js").read_text())
+            served = {"routes": [*self.routes, *routes], "middleware": [head]}
             self.blocks.launch(**launch_options(self.settings), app_kwargs=served)
         finally:
             for tunnel in CURRENT_TUNNELS:  # processes, which would outlive a program that starts again in its place
@@ -70,9 +70,7 @@ def build_page(
     keys = open_keys(settings.root / FOLDER, settings.timestamps)
     routes: list[BaseRoute] = []
     gr.set_static_paths([root, EXAMPLES])  # served as they are, without a copy; folder names cannot be guessed
-    with gr.Blocks(
-        title="Omni Playground", fill_width=True, analytics_enabled=False, delete_cache=UPLOADS_LAST
-    ) as blocks:
+    with gr.Blocks(title=NAME, fill_width=True, analytics_enabled=False, delete_cache=UPLOADS_LAST) as blocks:
         with gr.Row(elem_id="omni-header"):
             build_title(engine, settings, lineup, LIGHT)
             fresh = gr.Button("New chat", size="sm", elem_id="omni-fresh", min_width=0)
@@ -95,7 +93,7 @@ def build_page(
     talks = Talks(engine, actions.model, root, keys, settings.live_minutes)
     queued = blocks.queue(max_size=settings.queue_size, default_concurrency_limit=1)
     queued._queue.sleep_when_free = QUEUE_PAUSE
-    return Page(queued, [talks.route, *routes], settings)
+    return Page(queued, [card_route(), talks.route, *routes], settings)
 
 
 def tab(label: str) -> gr.Tab:
@@ -112,6 +110,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "share": settings.share,
         "max_file_size": f"{settings.max_upload_mb}mb",
         "theme": THEME,
+        "favicon_path": ICON,
         "head": f"<style>{styles()}</style>{words.script()}",  # ``css`` would be fenced into the root
         "footer_links": ["api"],  # hidden, but the sidebar opens it
         "show_error": False,

@@ -15,6 +15,7 @@ from typing import Self
 from omni.errors import OmniError
 from omni.events import Progress
 from omni.ui.element import ASSETS
+from omni.ui.head import ICON
 
 STATE = "/omni-loading"  # what is being done, as JSON; the playground itself has no such address
 
@@ -44,7 +45,7 @@ class WaitingPage(contextlib.AbstractContextManager):
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        page = (ASSETS / "waiting.html").read_bytes()
+        page, icon = (ASSETS / "waiting.html").read_bytes(), ICON.read_bytes()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:  # noqa: N802, N805  (http.server's name; ``self`` is the page)
@@ -53,6 +54,8 @@ class WaitingPage(contextlib.AbstractContextManager):
                     handler.answer(HTTPStatus.OK, json.dumps(told).encode(), "application/json")
                 elif handler.path.partition("?")[0] == "/":
                     handler.answer(HTTPStatus.OK, page, "text/html; charset=utf-8")
+                elif handler.path == "/favicon.ico":
+                    handler.answer(HTTPStatus.OK, icon, "image/png")
                 else:
                     handler.answer(HTTPStatus.SERVICE_UNAVAILABLE, b"The model is being loaded.", "text/plain")
 

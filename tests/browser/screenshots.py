@@ -1,6 +1,7 @@
 """Pictures of every tab in every state, wide and narrow, light and dark: ``make screenshots``.
 
-They are for looking at; those that the README shows go to ``examples/`` with ``--publish``.
+They are for looking at; those that the README shows go to ``examples/`` with ``--publish``, and the icon and the social
+card of the page, which shows the first of them, to its assets.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from browsing import launch, playwright, red, visit
+from browsing import find_browser, launch, playwright, red, visit
 from processes import REPOSITORY, running
 from speaking import microphone_file
 from test_chat import ask
 from test_check import checked, finished
 from test_live import answered, mood, start
+
+from omni.ui.head import ABOUT, CARD, CARD_SIZE, ICON, NAME
 
 EXAMPLES = REPOSITORY / "examples"
 VIEWS = ((1440, 900), (390, 844))
@@ -57,6 +60,28 @@ def main() -> None:
     if arguments.publish:
         for state, picture in PUBLISHED.items():
             shutil.copy(arguments.out / f"{state}-1440-light.png", EXAMPLES / f"{picture}.png")
+        with playwright.sync_playwright() as driver:
+            draw_card(driver, EXAMPLES / "screenshot.png")
+
+
+def draw_card(driver: playwright.Playwright, seen: Path) -> None:
+    """The icon and the social card, with the picture ``seen`` on it."""
+    browser = driver.chromium.launch(executable_path=find_browser(driver), args=["--no-sandbox"])
+    page = browser.new_page(viewport={"width": CARD_SIZE[0], "height": 256 + CARD_SIZE[1]})
+    page.goto(Path(__file__).with_name("card.html").as_uri())
+    page.evaluate(
+        """([name, about, seen]) => {
+          document.querySelector("h1").textContent = name;
+          document.querySelector("p").textContent = about;
+          const picture = document.querySelector("img");
+          picture.src = seen;
+          return picture.decode();
+        }""",
+        [NAME, ABOUT, seen.as_uri()],
+    )
+    page.locator("#icon").screenshot(path=ICON, omit_background=True)
+    page.locator("#card").screenshot(path=CARD)
+    browser.close()
 
 
 def take(page: Page, out: Path, view: str) -> None:
