@@ -127,9 +127,10 @@ class Actions:
         return _asking(visit.ask(here, Message("user", (*parts, *texts))))
 
     @when_idle
-    def again(self, here: Visit) -> Screen:
-        """Answer the last question once more."""
-        return _asking(visit.ask_again(here))
+    def again(self, here: Visit, event: gr.EventData) -> Screen:
+        """Answer the last question once more, as the composer wishes or in the one output that is asked for."""
+        outputs = self.engine.capabilities.outputs & {event.output}
+        return _asking(visit.ask_again(here, outputs or None))
 
     @when_idle
     def instead(self, here: Visit, event: gr.EventData) -> Screen:
@@ -205,6 +206,7 @@ class Actions:
             return
         began, turn, voice = time.monotonic(), here.turn, Voice(here.turn.name)
         wish, look = replace(wish_of(*wishes), telemetry=True), Look(turn.name, turn.question, turn.at)
+        wish = wish if turn.outputs is None else replace(wish, outputs=turn.outputs)
         imprint = Imprint(here.folder, self.keys, self.engine.name, turn.asked, tells)
         here = replace(here, draft=Draft(imprint))
         with self.model.replying(turn.name, lambda: imprint.marked(self.engine.reply(turn.asked, wish))) as batches:

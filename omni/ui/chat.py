@@ -10,7 +10,7 @@ from omni.engine import Engine
 from omni.provenance.keys import Keys
 from omni.ui import status, visit
 from omni.ui.actions import Actions
-from omni.ui.composer import Composer, build_composer
+from omni.ui.composer import Composer, build_composer, outputs_of
 from omni.ui.element import element
 from omni.ui.inside import InsideTab
 from omni.ui.player import SILENT
@@ -38,6 +38,7 @@ def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button, inside:
                 uses=("parts",),
                 suggestions=suggestion_values(actions.suggestions),
                 about=engine.capabilities.about,
+                outputs=outputs_of(engine.capabilities),
             )
             draft = element("draft", {"turn": None, "message": None})
         with gr.Row(elem_id="omni-line"):

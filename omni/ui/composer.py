@@ -9,7 +9,7 @@ import gradio as gr
 
 from omni.attaching import KINDS, PLURALS
 from omni.conversation import Image, Part, Text, things
-from omni.engine import Capabilities, Wish
+from omni.engine import Capabilities, Modality, Wish
 from omni.media import LIMITS, SUFFIXES
 from omni.ui.element import element
 
@@ -59,7 +59,6 @@ def build_composer(capabilities: Capabilities) -> Composer:
     """Lay the composer out where it is called; the finer wishes go to the sidebar."""
     (voice, temperature, seed, max_tokens, tells), kept = _build_wishes(capabilities)
     takes = [kind for kind in PLURALS if kind in capabilities.inputs]
-    outputs = [(label, output) for output, label in OUTPUTS.items() if output in capabilities.outputs]
     with gr.Column(elem_id="omni-composer"):
         inbox = gr.UploadButton("Attach", file_count="multiple", elem_id="omni-inbox")  # any: attaching.py refuses
         tray = element("tray", [])
@@ -78,7 +77,7 @@ def build_composer(capabilities: Capabilities) -> Composer:
             accepts = ",".join([*(f"{kind}/*" for kind in takes), *SUFFIXES])
             element("tools", "", uses=("devices",), takes=takes, accepts=accepts, seconds=longest)
             wanted = gr.CheckboxGroup(
-                [("As asked", AS_ASKED), *outputs],
+                [("As asked", AS_ASKED), *outputs_of(capabilities)],
                 value=[AS_ASKED],
                 label="Reply with",
                 show_label=False,
@@ -89,6 +88,11 @@ def build_composer(capabilities: Capabilities) -> Composer:
             stop = gr.Button("Stop", variant="stop", elem_id="omni-stop", min_width=0)
     wanted.input(None, wanted, wanted, js=ONE_OR_MANY, api_visibility="private")
     return Composer(inbox, tray, words, send, stop, wanted, voice, temperature, seed, max_tokens, tells, kept)
+
+
+def outputs_of(capabilities: Capabilities) -> list[tuple[str, Modality]]:
+    """What a reply can be made of: how the page calls it, and its name."""
+    return [(label, output) for output, label in OUTPUTS.items() if output in capabilities.outputs]
 
 
 def _build_wishes(

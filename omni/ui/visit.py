@@ -14,6 +14,7 @@ from pathlib import Path
 
 from omni import media
 from omni.conversation import Audio, Conversation, Message, Part, Text
+from omni.engine import Modality
 from omni.errors import Refused
 from omni.ui.draft import Draft
 
@@ -27,6 +28,7 @@ class Turn:
     typed: bool  # it came from the composer and goes back there if it fails
     name: str = field(default_factory=lambda: secrets.token_hex(8))  # tells the voices of two replies apart
     at: float = field(default_factory=time.monotonic)  # when it was asked
+    outputs: frozenset[Modality] | None = None  # what the reply is to be made of, whatever the composer wishes for
 
     @property
     def asked(self) -> Conversation:
@@ -95,12 +97,12 @@ def ask(visit: Visit, question: Message) -> Visit:
     return replace(visit, turn=Turn(visit.conversation, question, typed=True), draft=Draft(), returned=None)
 
 
-def ask_again(visit: Visit) -> Visit:
-    """Answer the last question once more; the old reply stands until the new one does."""
+def ask_again(visit: Visit, outputs: frozenset[Modality] | None = None) -> Visit:
+    """Answer the last question once more, maybe in ``outputs``; the old reply stands until the new one does."""
     messages = visit.conversation.messages
     if len(messages) < 2:
         return visit
-    turn = Turn(visit.conversation.upto(len(messages) - 2), messages[-2], typed=False)
+    turn = Turn(visit.conversation.upto(len(messages) - 2), messages[-2], typed=False, outputs=outputs)
     return replace(visit, turn=turn, draft=Draft())
 
 

@@ -156,6 +156,19 @@ def test_again_and_undo_and_new_chat(page: Page):
     expect(page.locator("#omni-words textarea")).to_have_value("")
 
 
+def test_the_same_question_is_answered_in_another_output(page: Page):
+    ask(page, "hello")
+    done(page)
+    page.click("[title='Try again as …']")
+    page.locator(".omni-menu").get_by_role("button", name="Picture").click()
+    page.wait_for_selector(f"{REPLY} img")
+    done(page)
+    expect(page.get_by_label("As asked")).to_be_checked()
+    page.click("[title='Version before']")
+    expect(page.locator(f"{REPLY} img")).to_have_count(0)
+    expect(page.locator(REPLY)).to_contain_text("You said: hello.")
+
+
 def test_a_reply_is_liked_and_disliked_with_the_keyboard(page: Page):
     for words in ("first", "second"):
         ask(page, words)

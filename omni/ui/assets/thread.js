@@ -31,6 +31,20 @@ const versions = ({ version, versions }, index) => {
     go("Next version", "›", version + 1));
 };
 
+// The last question once more, in another output than it was answered in: a list above its button.
+const againAs = () => {
+  const list = node("div", { className: "omni-menu", popover: "auto" }, ...given.outputs.map(([label, output]) =>
+    node("button", { type: "button", on: { click: () => { list.hidePopover(); trigger("again", { output }); } } },
+      icon(output), node("span", { textContent: label }))));
+  const opener = iconButton("more", "Try again as …", () => {});
+  opener.popoverTargetElement = list;
+  list.addEventListener("toggle", () => {
+    const { left, top } = opener.getBoundingClientRect();
+    list.style.translate = `${Math.min(left, innerWidth - list.offsetWidth - 12)}px ${Math.max(12, top - list.offsetHeight - 6)}px`;
+  });
+  return [opener, list];
+};
+
 // What the visitor thinks of a reply; pressing the same once more takes it back.
 const rating = (message, index) => [["like", "Good reply", true], ["dislike", "Bad reply", false]].map(([shape, label, liked]) => {
   const pressed = message.liked === liked;
@@ -46,7 +60,8 @@ const actions = (article, message, index, last) => {
   if (message.role === "user" && message.text) made.push(iconButton("edit", "Edit", () => edit(article, message, index)));
   if (message.role === "assistant") made.push(...rating(message, index));
   if (last && message.role === "assistant") {
-    made.push(iconButton("retry", "Try again", () => trigger("again")));
+    made.push(iconButton("retry", "Try again", () => trigger("again", { output: null })));
+    if (given.outputs.length > 1) made.push(...againAs());
     made.push(iconButton("undo", "Undo", () => trigger("takeback")));
   }
   return made;
