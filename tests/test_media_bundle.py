@@ -56,6 +56,17 @@ def test_what_was_saved_comes_back(thread: Conversation, tmp_path: Path):
     assert spoken.transcript == "a picture"
 
 
+def test_loose_files_are_packed_into_what_can_be_opened(thread: Conversation, tmp_path: Path):
+    description = tmp_path / "any name.json"
+    description.write_text(bundle.description(thread, frozenset({3})))
+    files = [part.path for message in thread.messages for part in message.parts if not isinstance(part, Text)]
+    bundle.pack([*files, description], tmp_path / "a.zip")
+    opened = bundle.open_bundle(tmp_path / "a.zip", tmp_path / "new")
+    assert [message.text for message in opened.messages] == [message.text for message in thread.messages]
+    assert [len(message.parts) for message in opened.messages] == [len(message.parts) for message in thread.messages]
+    assert opened.stopped == {3}
+
+
 def test_many_files_are_decoded_in_one_process(thread: Conversation, tmp_path: Path, monkeypatch):
     started, popen = [], subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *given, **more: started.append(given) or popen(*given, **more))

@@ -4,7 +4,7 @@ Only this package makes media parts. It knows nothing of engines, models or the 
 """
 
 from omni.media.audio import Resampler, encode_audio, read_audio, resample, write_audio
-from omni.media.bundle import description, open_bundle
+from omni.media.bundle import Opened, description, open_bundle, pack
 from omni.media.document import SUFFIXES, Document, is_document, take_document
 from omni.media.image import read_image, write_image
 from omni.media.intake import laid_down, take, take_bytes, take_text
@@ -16,12 +16,14 @@ __all__ = [
     "SUFFIXES",
     "Document",
     "Limits",
+    "Opened",
     "Resampler",
     "description",
     "encode_audio",
     "is_document",
     "laid_down",
     "open_bundle",
+    "pack",
     "read_audio",
     "read_image",
     "read_video",

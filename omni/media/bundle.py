@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,13 @@ def description(conversation: Conversation, stopped: frozenset[int] = frozenset(
         for place, message in enumerate(conversation.messages)
     ]
     return json.dumps({"format": FORMAT, "version": VERSION, "messages": messages}, ensure_ascii=False, indent=1)
+
+
+def pack(files: Iterable[Path], bundle: Path) -> None:
+    """Lay the files of a conversation into one that can be opened; that in JSON is its description."""
+    with zipfile.ZipFile(bundle, "w", zipfile.ZIP_STORED) as packed:
+        for file in files:
+            packed.write(file, NAME if file.suffix == ".json" else file.name)
 
 
 def open_bundle(file: Path, folder: Path, limits: Limits = LIMITS) -> Opened:

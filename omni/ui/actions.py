@@ -30,6 +30,7 @@ from omni.ui.composer import tray_value, wish_of
 from omni.ui.draft import Draft
 from omni.ui.look import NO_TURN, NOTHING, Look
 from omni.ui.pacing import OneAtATime
+from omni.ui.past import NONE, name_of, past_value
 from omni.ui.player import SILENT, Voice
 from omni.ui.suggestions import Suggestion
 from omni.ui.thread import growing_value, thread_value
@@ -58,6 +59,7 @@ class Screen(NamedTuple):
     tokens: Any = AS_IT_IS  # the inside of the last reply, see look.py
     turn: Any = AS_IT_IS
     draft: Any = AS_IT_IS  # the reply under way
+    past: Any = AS_IT_IS  # the thread as the browser keeps it, see past.py
 
 
 def when_idle(action: Callable[..., Screen]) -> Callable[..., Screen]:
@@ -176,14 +178,16 @@ class Actions:
     @when_idle
     def open(self, here: Visit | None, upload: str) -> Screen:
         """Go on with a conversation that was saved; the one on the page is forgotten."""
-        try:
-            opened = visit.reopen(self.root, Path(upload))
-        except Refused as refusal:
-            return Screen(status=status.failed(str(refusal)))
-        finally:
-            Path(upload).unlink(missing_ok=True)
-        visit.leave(here)
-        return Screen(opened, (), thread_value(opened), SILENT, [], "", status.quiet(), tokens=NOTHING, turn=NO_TURN)
+        return self._opened(here, [Path(upload)])
+
+    @when_idle
+    def reopen(self, here: Visit | None, uploads: list[str]) -> Screen:
+        """Go on with a chat that the browser kept, from its description and its media."""
+        return self._opened(here, [Path(upload) for upload in uploads])
+
+    def keep(self, here: Visit | None) -> str:
+        """Hand the thread over to the browser, which keeps it."""
+        return NONE if here is None else past_value(here)
 
     def stop(self, here: Visit | None) -> Screen:
         """End the reply where it is. One that has begun finishes by itself in ``answer``; one in the queue, here."""
@@ -236,6 +240,19 @@ class Actions:
             return Screen()
         line = AS_IT_IS if here.turn is None else status.failed("Too many people are waiting; please try again soon.")
         return _returning(visit.abandon(here), laid, words, line)
+
+    def _opened(self, here: Visit | None, uploads: list[Path]) -> Screen:
+        """Go on with the conversation in a ZIP, or in the files of one."""
+        try:
+            opened = visit.reopen(self.root, uploads)
+        except Refused as refusal:
+            return Screen(status=status.failed(str(refusal)))
+        finally:
+            for upload in uploads:
+                upload.unlink(missing_ok=True)
+        visit.leave(here)
+        screen = Screen(opened, (), thread_value(opened), SILENT, [], "", status.quiet(), tokens=NOTHING, turn=NO_TURN)
+        return screen._replace(past=past_value(opened, name_of(uploads)))
 
     def _accept(self, upload: Path, folder: Path, count: int) -> tuple[tuple[Part, ...], str]:
         """The upload as parts and a notice, if there is room for it; see ``attached``. Raises Refused."""

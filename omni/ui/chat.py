@@ -46,7 +46,7 @@ def build_chat(engine: Engine, root: Path, keys: Keys, fresh: gr.Button, inside:
             player = element("player", SILENT, uses=("voice",))
         composer = build_composer(engine.capabilities)
     looks = [composer.kept.saved, inside.tokens, inside.turn]
-    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked, *looks, draft]
+    screen = [here, laid, thread, player, composer.tray, composer.words, line, asked, *looks, draft, composer.kept.past]
     _wire(actions, composer, screen, fresh)
     return actions
 
@@ -77,4 +77,6 @@ def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Compo
     composer.inbox.upload(actions.attach, [here, laid, composer.inbox], screen, **light)
     composer.kept.save.click(actions.save, [here], screen, **light)
     composer.kept.open.upload(actions.open, [here, composer.kept.open], screen, **light)
+    composer.kept.reopen.upload(actions.reopen, [here, composer.kept.reopen], screen, **light)
+    composer.kept.past.keep(actions.keep, [here], [composer.kept.past], **light)
     tray.detach(actions.detach, [laid], screen, **light)

@@ -12,6 +12,7 @@ from omni.conversation import Image, Part, Text, things
 from omni.engine import Capabilities, Modality, Wish
 from omni.media import LIMITS, SUFFIXES
 from omni.ui.element import element
+from omni.ui.past import NONE
 
 AS_ASKED = "as asked"
 OUTPUTS = {"text": "Text", "speech": "Speech", "image": "Picture", "video": "Clip"}
@@ -25,11 +26,13 @@ OPEN_API = "() => document.querySelector('footer .show-api').click()"  # Gradio'
 
 @dataclass(frozen=True)
 class Kept:
-    """How a conversation is saved as a file, and opened from one."""
+    """How a conversation is saved as a file and opened from one, and how the browser keeps it and brings it back."""
 
     save: gr.Button
     open: gr.UploadButton
     saved: gr.HTML
+    past: gr.HTML
+    reopen: gr.UploadButton
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,13 @@ def _build_wishes(
             save = gr.Button("Save conversation", size="sm", min_width=0)
             opened = gr.UploadButton("Open a saved one", size="sm", min_width=0, file_types=[".zip"])
         saved = element("saved", None)
+        past = element("past", NONE)
+        with gr.Column(elem_id="omni-reopen"):
+            reopen = gr.UploadButton("Open a past chat", file_count="multiple")  # past.js lays its files into it
         gr.Markdown(capabilities.about, elem_id="omni-about")
         program = gr.Button("Use it from a program", size="sm")
     program.click(None, js=OPEN_API, api_visibility="private")
-    return (voice, temperature, seed, max_tokens, tells), Kept(save, opened, saved)
+    return (voice, temperature, seed, max_tokens, tells), Kept(save, opened, saved, past, reopen)
 
 
 def wish_of(outputs: list[str], voice: str | None, temperature: float, seed: int, max_tokens: int) -> Wish:

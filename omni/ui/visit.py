@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,16 +75,25 @@ def enter(root: Path) -> Visit:
     return Visit(Conversation(folder))
 
 
-def reopen(root: Path, file: Path) -> Visit:
-    """A new visit that goes on with the conversation saved in ``file``. Raises Refused."""
+def reopen(root: Path, files: list[Path]) -> Visit:
+    """A new visit that goes on with a saved conversation: one ZIP, or what would lie in it. Raises Refused."""
     here = enter(root)
     try:
-        opened = media.open_bundle(file, here.folder)
+        opened = _open(files, here.folder)
     except Refused:
         leave(here)
         raise
     thread = replace(here.conversation, messages=opened.messages)
     return _going_on(here, thread, opened.stopped)
+
+
+def _open(files: list[Path], folder: Path) -> media.Opened:
+    if [file.suffix for file in files] == [".zip"]:
+        return media.open_bundle(files[0], folder)
+    with tempfile.TemporaryDirectory() as place:
+        bundle = Path(place) / "kept.zip"
+        media.pack(files, bundle)
+        return media.open_bundle(bundle, folder)
 
 
 def leave(visit: Visit | None) -> None:

@@ -103,6 +103,7 @@ const drawSuggestions = () => {
   return node("section", { className: "omni-welcome" },
     node("h1", { textContent: "Say it, show it, ask for it." }),
     node("p", { textContent: given.about }),
+    node("div", { className: "omni-recent" }),  // past.js fills it
     node("div", { className: "omni-suggestions" }, ...given.suggestions.map(card)));
 };
 
@@ -125,11 +126,15 @@ const draw = () => {
     const last = index === messages.length - 1;
     drawMessage(articles, message, index, { last, grows: busy && last });
   });
-  if (!messages.length) root.append(drawSuggestions());
+  if (!messages.length) {
+    root.append(drawSuggestions());
+    document.dispatchEvent(new Event("omni-welcome"));
+  }
   root.setAttribute("aria-busy", busy);
   const wasBusy = document.body.classList.contains("omni-busy");
   document.body.classList.toggle("omni-busy", busy);
   if (wasBusy && !busy) document.dispatchEvent(new Event("omni-idle"));
+  if (messages.length && !busy) document.dispatchEvent(new Event("omni-settled"));
   view.scrollTop = messages.length && following ? view.scrollHeight : view.scrollTop;
 };
 
