@@ -16,6 +16,11 @@ THEME = gr.themes.Base(
     block_border_width="0px",
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
-    button_primary_background_fill_dark="*primary_500",
+    button_primary_background_fill_dark="*primary_600",
+    button_primary_background_fill_hover_dark="*primary_700",
+    body_text_color_subdued="#6b6b78",
+    body_text_color_subdued_dark="#9a9aa8",
+    block_info_text_color="*body_text_color_subdued",
+    block_info_text_color_dark="*body_text_color_subdued",
     button_primary_text_color="white",
 )

@@ -14,6 +14,7 @@ import soundfile
 from omni.bench.browser import FLAGS as COMMON
 
 playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 FLAGS = (*COMMON, "--disable-background-networking", "--disable-component-update", "--disable-sync")
 PATIENCE = 20_000  # milliseconds that one step of the page may take on a loaded machine
@@ -68,3 +69,9 @@ def visit(
     yield page
     context.close()
     assert not complaints, complaints
+
+
+def barriers(page: playwright.Page) -> list[tuple[str, str]]:
+    """What axe-core calls serious or critical in all that is in sight: each rule, and the first that breaks it."""
+    found = axe.Axe().run(page).response["violations"]
+    return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
