@@ -253,7 +253,7 @@ def tune(rng: np.random.Generator) -> Dialogue:
 
 def sound_of(rng: np.random.Generator) -> Dialogue:
     """The sound of a thing: made for its name or its picture, named, or drawn."""
-    if rng.random() < 0.2:
+    if rng.random() < 0.09:
         silent = article(pick(rng, [name for name in world.GLYPHS if name not in EFFECTS]))
         return Dialogue((Turn((pick(rng, SOUND_OF).format(silent),), outside.ANSWER),))
     name = pick(rng, tuple(EFFECTS))

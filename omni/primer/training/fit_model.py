@@ -46,7 +46,7 @@ REMEMBERED = 64  # micro-batches whose pairs are negatives for the next ones
 PLACES = 256  # hidden states are read in multiples of this
 IGNORED = -100
 CODED = ("visual", "audio")  # groups of the vocabulary that are codes of a tokeniser
-ROUNDED_SHARE = 0.6  # from here on, weights are rounded to four bits in the forward pass
+ROUNDED_SHARE = 0.4  # from here on, weights are rounded to four bits in the forward pass
 Memory = deque[tuple[Tensor, Tensor]]  # unit vectors (P, C) of told and of shown scenes, one tuple a micro-batch
 
 
