@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from browsing import find_browser, launch, playwright, red, visit
+from browsing import FLAGS, find_browser, launch, playwright, red, visit
 from processes import REPOSITORY, running
 from speaking import microphone_file
 from test_chat import ask
@@ -66,7 +66,7 @@ def main() -> None:
 
 def draw_card(driver: playwright.Playwright, seen: Path) -> None:
     """The icon and the social card, with the picture ``seen`` on it."""
-    browser = driver.chromium.launch(executable_path=find_browser(driver), args=["--no-sandbox"])
+    browser = driver.chromium.launch(executable_path=find_browser(driver), args=[*FLAGS])
     page = browser.new_page(viewport={"width": CARD_SIZE[0], "height": 256 + CARD_SIZE[1]})
     page.goto(Path(__file__).with_name("card.html").as_uri())
     page.evaluate(

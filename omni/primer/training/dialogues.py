@@ -278,20 +278,20 @@ def follow_up(rng: np.random.Generator) -> Dialogue:
     scene = world.random_scene(rng)
     if rng.random() < 0.35:
         request, changed = allowed_change(scene, rng)
-        first = Dialogue((Turn((request,), here_is(changed), changed, given=True),))
-        return Dialogue((*first.turns, _next(first, changed, rng)))
+        given = Turn((request,), here_is(changed), changed, given=True)
+        return Dialogue((given, _next(given, changed, rng)))
     first = draw(rng, scene) if rng.random() < 0.7 else describe(rng, scene)
     if rng.random() < 0.1:
         first = _questions(scene, rng, 1, told=False)
-    return Dialogue((*first.turns, _next(first, scene, rng)), first.about)
+    return Dialogue((*first.turns, _next(first.turns[0], scene, rng)), first.about)
 
 
-def _next(first: Dialogue, scene: Scene, rng: np.random.Generator) -> Turn:
+def _next(first: Turn, scene: Scene, rng: np.random.Generator) -> Turn:
     """What can be asked for after ``first``, in which ``scene`` was seen."""
     kind = rng.random()
     if kind < 0.2:
         request = pick(rng, ("now say it", "say it", "say that aloud", "read it to me"))
-        return Turn((request,), first.turns[0].reply, spoken=True)
+        return Turn((request,), first.reply, spoken=True)
     if kind < 0.4:
         question, answer = question_about(scene, rng)
         return Turn((question,), answer)

@@ -5,11 +5,8 @@ let asked = "";  // the name of a file on its way
 
 const hand = (files) => {
   if (!files.length) return;
-  const transfer = new DataTransfer();
-  transfer.items.add(files[0]);
   asked = files[0].name;
-  inbox().files = transfer.files;
-  inbox().dispatchEvent(new Event("change", { bubbles: true }));
+  layInto(inbox(), [files[0]]);
   draw();
 };
 

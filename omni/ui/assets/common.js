@@ -51,6 +51,14 @@ const icon = (name) => {
 const iconButton = (name, label, click, className = "") =>
   node("button", { type: "button", title: label, ariaLabel: label, className: `omni-button ${className}`, on: { click } }, icon(name));
 
+// Lay files into one of Gradio's upload fields, as if the visitor had chosen them there (`upload` is a name of Gradio's).
+const layInto = (field, files) => {
+  const transfer = new DataTransfer();
+  for (const file of files) transfer.items.add(file);
+  field.files = transfer.files;
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+};
+
 // The address of a file of the conversation.
 const address = (path) => {
   const { root: base, api_prefix: prefix } = window.gradio_config;

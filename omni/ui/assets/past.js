@@ -80,11 +80,8 @@ const refresh = async () => {
 const open = async ({ id, told, files }) => {
   const { files: store } = await stores("readonly");
   const blobs = await Promise.all(files.map((file) => finished(store.get([id, file]))));
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([told], `${id}.json`, { type: "application/json" }));
-  files.forEach((file, place) => transfer.items.add(new File([blobs[place]], file, { type: blobs[place].type })));
-  inbox().files = transfer.files;
-  inbox().dispatchEvent(new Event("change", { bubbles: true }));
+  const media = files.map((file, place) => new File([blobs[place]], file, { type: blobs[place].type }));
+  layInto(inbox(), [new File([told], `${id}.json`, { type: "application/json" }), ...media]);
   if (matchMedia("(max-width: 640px)").matches) document.querySelector("#omni-more.open .toggle-button")?.click();
 };
 

@@ -7,12 +7,7 @@ const notice = node("p", { className: "omni-notice", hidden: true });
 notice.setAttribute("role", "alert");
 let closing = () => {};
 
-const hand = (files) => {
-  const transfer = new DataTransfer();
-  for (const file of files) transfer.items.add(file);
-  inbox().files = transfer.files;
-  inbox().dispatchEvent(new Event("change", { bubbles: true }));
-};
+const hand = (files) => layInto(inbox(), files);
 
 const say = (sentence) => { notice.textContent = sentence; notice.hidden = !sentence; };
 
