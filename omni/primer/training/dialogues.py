@@ -73,7 +73,8 @@ def draw(rng: np.random.Generator, scene: Scene | None = None, full: bool = Fals
 
 
 def describe(rng: np.random.Generator, scene: Scene | None = None) -> Dialogue:
-    scene = scene or world.random_scene(rng)
+    """A picture in words; a small or a big thing is the hardest to name, and shown more often than the others."""
+    scene = scene or (world.sized_scene(rng) if rng.random() < 0.3 else world.random_scene(rng))
     request = (pick(rng, SEE),) if rng.random() < 0.9 else ()
     return Dialogue((Turn((scene, *request), f"I see {caption(world.canonical(scene))}."),), scene)
 

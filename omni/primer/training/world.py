@@ -191,6 +191,14 @@ def random_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
             return scene
 
 
+def sized_scene(rng: np.random.Generator) -> Scene:
+    """One small or big thing, from the training part of the book."""
+    while True:
+        scene = random_scene(rng)
+        if scene.size:
+            return scene
+
+
 def alone(thing: Thing, rng: np.random.Generator) -> Scene:
     """The thing by itself, in the middle of a background of the training part of the book."""
     scenes = [Scene(thing, background, "in the middle") for background in BACKGROUNDS if background != thing.colour]
