@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from omni import media
 from omni.conversation import Conversation, Message, Text, things
 from omni.errors import Refused
 from omni.media import bundle
+from omni.media.limits import Limits
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,8 @@ def saved(thread: Conversation, path: Path, told: dict | None = None, **changed)
     told = told or json.loads(bundle.description(thread, frozenset({3})))
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(bundle.NAME, json.dumps(told | changed))
-        for message in thread.messages:
-            for part in message.parts:
-                if not isinstance(part, Text):
-                    file.write(part.path, part.path.name)
+        for one in {part for message in thread.messages for part in message.parts if not isinstance(part, Text)}:
+            file.write(one.path, one.path.name)
     return path
 
 
@@ -152,6 +150,18 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path):
         bundle.open_bundle(path, tmp_path / "new")
 
 
+@pytest.mark.parametrize("hidden", (b"", b"a comment behind the list"))
+def test_a_list_of_far_too_many_entries_is_not_read(hidden: bytes, thread: Conversation, tmp_path: Path, monkeypatch):
+    path = saved(thread, tmp_path / "a.zip")
+    with zipfile.ZipFile(path, "a") as file:
+        file.comment = hidden
+        for number in range(0 if hidden else 25_000):
+            file.writestr(f"{number:05}", b"")
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *given: pytest.fail("its list was read"))
+    with pytest.raises(Refused, match="damaged"):
+        bundle.open_bundle(path, tmp_path / "new")
+
+
 def test_an_encrypted_entry_is_refused(thread: Conversation, tmp_path: Path):
     path = saved(thread, tmp_path / "a.zip")
     data = bytearray(path.read_bytes())
@@ -163,9 +173,27 @@ def test_an_encrypted_entry_is_refused(thread: Conversation, tmp_path: Path):
 
 
 def test_too_many_files_are_named(thread: Conversation, tmp_path: Path):
-    name = thread.messages[0].parts[0].path.name
-    parts = [{"image": name}] * (bundle.MOST_MEDIA + 1)
-    messages = [{"role": "user", "parts": parts}, {"role": "assistant", "parts": []}]
-    with pytest.raises(Refused, match="60 files"):
-        bundle.open_bundle(saved(thread, tmp_path / "a.zip", messages=messages), tmp_path / "new")
-    shutil.rmtree(tmp_path / "new", ignore_errors=True)
+    with pytest.raises(Refused, match="has 4 files; at most 3 can"):
+        bundle.open_bundle(saved(thread, tmp_path / "a.zip"), tmp_path / "new", Limits(saved_files=3))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_conversation_of_too_many_turns_or_bytes_says_so(thread: Conversation, tmp_path: Path):
+    path = saved(thread, tmp_path / "a.zip")
+    for limits, sentence in ((Limits(saved_messages=2), "at most 1 turns"), (Limits(saved_bytes=2_000), "too large")):
+        with pytest.raises(Refused, match=sentence):
+            bundle.open_bundle(path, tmp_path / "new", limits)
+    assert not (tmp_path / "new").exists()
+
+
+def test_files_that_take_too_long_together_are_refused(thread: Conversation, tmp_path: Path):
+    with pytest.raises(Refused, match="took too long"):
+        bundle.open_bundle(saved(thread, tmp_path / "a.zip"), tmp_path / "new", Limits(saved_seconds=0.05))
+    assert not list((tmp_path / "new").glob("*"))
+
+
+def test_a_hundred_turns_with_media_come_back(thread: Conversation, tmp_path: Path):
+    """A long talk with a camera has hundreds of files."""
+    long = Conversation(thread.folder, thread.messages * 50)
+    opened = bundle.open_bundle(saved(long, tmp_path / "a.zip"), tmp_path / "new")
+    assert len(opened.messages) == 200 and len(list((tmp_path / "new").iterdir())) == 200

@@ -7,6 +7,8 @@ bounded and decoded anew. Knows nothing of signatures or of the page.
 from __future__ import annotations
 
 import json
+import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,8 +24,10 @@ from omni.media.limits import LIMITS, Limits
 
 NAME = "conversation.json"
 FORMAT, VERSION = "omni-playground", 1
-MOST_ENTRIES, MOST_MEDIA, MOST_MESSAGES = 400, 60, 400
-MOST_JSON = 4 * 2**20  # bytes
+MOST_JSON = 16 * 2**20  # bytes
+MOST_LIST = (
+    2**20
+)  # bytes that a ZIP's list of its entries may have: it becomes objects before anything can be looked at
 WORDS = 100_000  # characters of one text: a reply may be longer than what a visitor types
 KINDS: dict[type, tuple[str, str]] = {  # the key of a part's file, and of its words
     Image: ("image", "caption"),
@@ -69,12 +73,13 @@ def open_bundle(file: Path, folder: Path, limits: Limits = LIMITS) -> Opened:
     Raises Refused with one sentence where it is no such file, damaged, or beyond the limits; then ``folder`` is as
     before.
     """
-    if file.stat().st_size > limits.upload_bytes:
-        raise Refused(too_large(limits))
+    if file.stat().st_size > limits.saved_bytes:
+        raise Refused(too_large(limits.saved_bytes))
     made: list[Path] = []
     try:
+        _look_at_list(file)
         with zipfile.ZipFile(file) as bundle:
-            told = _told(bundle)
+            told = _told(bundle, limits)
             parts = take_all(_files(told, bundle, limits), folder, limits)
             made += [part.path for part in parts]
             messages = tuple(_messages(told, iter(parts)))
@@ -82,7 +87,7 @@ def open_bundle(file: Path, folder: Path, limits: Limits = LIMITS) -> Opened:
         _forget(made)
         raise
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, KeyError, TypeError,
-            ValueError, AttributeError, RecursionError, OSError) as error:  # fmt: skip
+            ValueError, AttributeError, RecursionError, struct.error, OSError) as error:  # fmt: skip
         _forget(made)
         raise Refused(DAMAGED) from error
     cut = {place for place, one in enumerate(told["messages"]) if one.get("stopped") and one["role"] == "assistant"}
@@ -102,29 +107,39 @@ def _of_document(part: Part) -> dict[str, str]:
     return {"document": document} if document else {}
 
 
-def _told(bundle: zipfile.ZipFile) -> dict[str, Any]:
-    """The description in a bundle, its outer form looked at."""
-    if len(bundle.infolist()) > MOST_ENTRIES:
+def _look_at_list(file: Path) -> None:
+    """Refuse a ZIP of hundreds of thousands of entries by its end record, which has to be the last thing in it."""
+    with file.open("rb") as packed:
+        packed.seek(-42, os.SEEK_END)  # room for what announces a list of another form (ZIP64), which we never write
+        announced, signature, size, comment = struct.unpack("<4s16x4s8xI4xH", packed.read())
+    if announced == b"PK\6\7" or signature != b"PK\5\6" or size > MOST_LIST or comment:
         raise Refused(DAMAGED)
+
+
+def _told(bundle: zipfile.ZipFile, limits: Limits) -> dict[str, Any]:
+    """The description in a bundle, its outer form looked at."""
     told = json.loads(_read(bundle, NAME, MOST_JSON))
     if told["format"] != FORMAT:
         raise Refused(DAMAGED)
     if told["version"] != VERSION:
         raise Refused("This conversation was saved by a newer playground; please open it there.")
     messages = told["messages"]
-    if not isinstance(messages, list) or len(messages) > MOST_MESSAGES or len(messages) % 2:
+    if not isinstance(messages, list) or len(messages) % 2:
         raise Refused(DAMAGED)
+    if len(messages) > limits.saved_messages:
+        raise Refused(f"This conversation is too long; at most {limits.saved_messages // 2:,} turns can be opened.")
     for place, message in enumerate(messages):  # questions and replies take turns
         if message["role"] != ("assistant" if place % 2 else "user") or not isinstance(message["parts"], list):
             raise Refused(DAMAGED)
-    if sum(any(file in part for file, _ in KINDS.values()) for one in messages for part in one["parts"]) > MOST_MEDIA:
-        raise Refused(f"This conversation has more than {MOST_MEDIA} files, which are not opened at once.")
+    files = sum(any(file in part for file, _ in KINDS.values()) for one in messages for part in one["parts"])
+    if files > limits.saved_files:
+        raise Refused(f"This conversation has {files:,} files; at most {limits.saved_files:,} can be opened at once.")
     return told
 
 
 def _files(told: dict[str, Any], bundle: zipfile.ZipFile, limits: Limits) -> Iterator[bytes]:
     """The media of all messages, one after the other."""
-    left = 4 * limits.upload_bytes
+    left = limits.saved_bytes
     for one in (part for message in told["messages"] for part in message["parts"] if "text" not in part):
         _, file, _ = _kind(one)
         data = _read(bundle, str(one[file]), min(left, limits.upload_bytes))

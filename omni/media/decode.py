@@ -7,6 +7,7 @@ the file goes.
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import sys
@@ -60,6 +61,7 @@ def main() -> None:
         upload = sys.stdin.buffer.raw if len(sizes) == 1 else io.BytesIO(sys.stdin.buffer.read(size))
         facts, payload = answer(upload, Found(**found), limits)
         sys.stdout.buffer.write(json.dumps({**facts, "bytes": len(payload)}).encode() + b"\n" + payload)
+        gc.collect()  # coders hold each other, and the memory of all files together is bounded
         if "refused" in facts:
             break
     sys.stdout.buffer.flush()

@@ -43,7 +43,7 @@ def take(upload: Path, folder: Path, limits: Limits = LIMITS) -> Image | Audio |
     if not upload.is_file():
         raise Refused(NOT_ARRIVED)
     if upload.stat().st_size > limits.upload_bytes:
-        raise Refused(too_large(limits))
+        raise Refused(too_large(limits.upload_bytes))
     with upload.open("rb") as file:
         return _decoded(file, [sniff(file)], [upload.stat().st_size], folder, limits)[0]
 
@@ -114,9 +114,9 @@ def visible(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or c in JOINERS or unicodedata.category(c) not in INVISIBLE)
 
 
-def too_large(limits: Limits) -> str:
-    """The sentence for a file over the limit."""
-    return f"This file is too large; at most {limits.upload_bytes // 2**20} MB can be read."
+def too_large(most: int) -> str:
+    """The sentence for a file of more than ``most`` bytes."""
+    return f"This file is too large; at most {most // 2**20} MB can be read."
 
 
 def too_long(limits: Limits) -> str:

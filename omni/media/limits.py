@@ -35,6 +35,11 @@ class Limits:
     document_pages: int = 200  # of which words are read
     document_pictures: int = 4  # first pages that are kept as pictures
 
+    saved_bytes: int = 400 * 2**20  # of a conversation that was saved, as it lies there and unpacked
+    saved_files: int = 900  # pictures, sounds and clips of it
+    saved_messages: int = 2_000
+    saved_seconds: float = 300.0  # wall clock of decoding all its files
+
     decode_seconds: float = 20.0  # wall clock of the decoding process
     decode_bytes: int = 2**30  # address space of the decoding process
 

@@ -64,7 +64,7 @@ def _run(
             command, stdin=upload, stdout=answer, stderr=complaints, env=_environment(), start_new_session=True
         )
         try:
-            status = child.wait(count * limits.decode_seconds)
+            status = child.wait(_seconds(limits, count))
         except subprocess.TimeoutExpired as cause:
             raise Refused("Reading this file took too long; please try a smaller or shorter one.") from cause
         finally:
@@ -80,15 +80,20 @@ def confine(limits: Limits, count: int = 1) -> None:
 
     To be called by the program, after its imports and before it reads file 0.
     """
-    cpu = int(2 * count * limits.decode_seconds) + 1  # decoders use two threads
+    cpu = int(2 * _seconds(limits, count)) + 1  # decoders use two threads
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # the signal at the first says why, the second kills
     for what, bound in (
         (resource.RLIMIT_AS, limits.decode_bytes),
-        (resource.RLIMIT_FSIZE, 4 * count * limits.upload_bytes),
+        (resource.RLIMIT_FSIZE, 4 * (limits.upload_bytes if count == 1 else limits.saved_bytes)),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 3),  # 0, 1 and 2 are open: no name can be opened and no connection made
     ):
         resource.setrlimit(what, (bound, bound))
+
+
+def _seconds(limits: Limits, count: int) -> float:
+    """The wall clock in which ``count`` files have to be read."""
+    return limits.decode_seconds if count == 1 else min(count * limits.decode_seconds, limits.saved_seconds)
 
 
 def _environment() -> dict[str, str]:

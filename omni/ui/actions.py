@@ -175,15 +175,13 @@ class Actions:
         path, notice = export(here.conversation, self.engine.name, self.keys, here.stopped)
         return Screen(saved={"file": str(path)}, status=status.failed(notice) if notice else AS_IT_IS)
 
-    @when_idle
-    def open(self, here: Visit | None, upload: str) -> Screen:
+    def open(self, here: Visit | None, upload: str) -> Iterator[Screen]:
         """Go on with a conversation that was saved; the one on the page is forgotten."""
-        return self._opened(here, [Path(upload)])
+        yield from self._opened(here, [Path(upload)])
 
-    @when_idle
-    def reopen(self, here: Visit | None, uploads: list[str]) -> Screen:
+    def reopen(self, here: Visit | None, uploads: list[str]) -> Iterator[Screen]:
         """Go on with a chat that the browser kept, from its description and its media."""
-        return self._opened(here, [Path(upload) for upload in uploads])
+        yield from self._opened(here, [Path(upload) for upload in uploads])
 
     def keep(self, here: Visit | None) -> str:
         """Hand the thread over to the browser, which keeps it."""
@@ -241,18 +239,23 @@ class Actions:
         line = AS_IT_IS if here.turn is None else status.failed("Too many people are waiting; please try again soon.")
         return _returning(visit.abandon(here), laid, words, line)
 
-    def _opened(self, here: Visit | None, uploads: list[Path]) -> Screen:
+    def _opened(self, here: Visit | None, uploads: list[Path]) -> Iterator[Screen]:
         """Go on with the conversation in a ZIP, or in the files of one."""
         try:
+            if self.answering(here):
+                yield Screen()
+                return
+            yield Screen(status=status.opening())
             opened = visit.reopen(self.root, uploads)
         except Refused as refusal:
-            return Screen(status=status.failed(str(refusal)))
+            yield Screen(status=status.failed(str(refusal)))
+            return
         finally:
             for upload in uploads:
                 upload.unlink(missing_ok=True)
         visit.leave(here)
         screen = Screen(opened, (), thread_value(opened), SILENT, [], "", status.quiet(), tokens=NOTHING, turn=NO_TURN)
-        return screen._replace(past=past_value(opened, name_of(uploads)))
+        yield screen._replace(past=past_value(opened, name_of(uploads)))
 
     def _accept(self, upload: Path, folder: Path, count: int) -> tuple[tuple[Part, ...], str]:
         """The upload as parts and a notice, if there is room for it; see ``attached``. Raises Refused."""

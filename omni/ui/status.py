@@ -21,6 +21,11 @@ def waiting() -> Status:
     return {"state": "busy", "text": "Waiting for the model", "more": ""}
 
 
+def opening() -> Status:
+    """A saved chat is being read, file by file."""
+    return {"state": "busy", "text": "Opening the chat", "more": ""}
+
+
 def busy(draft: Draft, seconds: float) -> Status:
     """What the model is doing."""
     share = "" if draft.done is None else f" {draft.done:.0%}"
