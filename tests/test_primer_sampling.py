@@ -118,6 +118,6 @@ def test_the_limit_of_tokens_ends_the_reply():
 
 
 def test_codes_are_drawn_cooler_than_words():
-    decoder, logits = _decoder(Plan(temperature=1.0)), torch.tensor([0.0, 2.0])
-    assert {decoder.choose(logits, top_p=1.0) for _ in range(100)} == {0, 1}
-    assert {decoder.code(logits, top_p=1.0) for _ in range(100)} == {1}
+    decoder, logits = _decoder(Plan(temperature=1.0)), torch.tensor([0.0, 0.6])
+    assert {decoder.word(logits) for _ in range(100)} == {0, 1}
+    assert {decoder.code(logits, top_p=0.9) for _ in range(100)} == {1}

@@ -9,7 +9,7 @@ import torch
 from primer_tiny import tiny_model, tiny_tokenizers
 
 from omni.primer import vocabulary as v
-from omni.primer.training import batches, dialogues, outside, stories, troubles, turns, voices, world
+from omni.primer.training import batches, dialogues, outside, stories, troubles, turns, voices, wishes, world
 from omni.primer.training.batches import Scribe, collate, micro_batches
 from omni.primer.training.budget import Budget, load_checkpoint, save_checkpoint
 from omni.primer.training.optim import orthogonalise
@@ -33,6 +33,26 @@ def test_no_request_for_a_picture_shows_a_held_out_scene():
     made = [turn.made for _ in range(2000) for turn in dialogues.random_dialogue(rng).turns if turn.made]
     assert made
     assert not any(one.held_out for one in made if isinstance(one, (world.Scene, world.Clip)))
+
+
+def test_a_loose_wish_is_answered_in_the_words_of_the_book():
+    rng, asked = _rng(3), {}
+    for turn in (wishes.open_wish(rng).turns[0] for _ in range(2000)):
+        asked[turn.user[0]] = turn
+        if isinstance(turn.made, world.Scene):
+            assert turn.reply.endswith(turns.here_is(turn.made))
+        elif isinstance(turn.made, world.Clip):
+            assert world.clip_caption(turn.made) in turn.reply
+    assert {"draw something", "make a video", "sing a song", "make a noise"} < set(asked)
+    assert asked["draw an animal"].made.thing.name in wishes.KINDS["an animal"]
+    assert all(asked[words].spoken for words in asked if words in wishes.ANY_WORDS)
+    many = next(turn for words, turn in asked.items() if "ten " in words)
+    assert many.made.count == 4 and many.reply.startswith(wishes.FEWER)
+
+
+def test_names_in_lists_of_kinds_are_in_the_book():
+    listed = " ".join([*wishes.KINDS.values(), *wishes.NATURAL.values()]).split()
+    assert set(listed) <= set(world.GLYPHS)
 
 
 def test_a_scene_and_its_mirror_are_held_out_together():

@@ -25,7 +25,8 @@ MAX_WORDS = 120  # text tokens of a reply
 MAX_PIECES = 8  # text tokens of one spoken word
 MAX_WORD_CODES = 75  # 1.5 s for one word: more is a run-away
 MAX_SOUND_CODES = 150
-COOLING = 0.2  # of the temperature, for codes: what to draw or to say may vary, the hand and the voice are steady
+WORD_COOLING = 0.5  # of the temperature: a small model's second thoughts are mostly wrong
+CODE_COOLING = 0.2  # of the temperature: what to draw or to say may vary, the hand and the voice are steady
 FILM_TOKENS = 1 + IMAGE_CODES + (FRAMES - 1) * LATER_CODES + AUDIO_SPLITS[-1]
 
 Kind = Literal["heard", "text", "word", "speech", "sound", "image", "film-visual", "film-audio", "mark"]
@@ -103,21 +104,28 @@ class Decoder:
         if first:
             self.read()
 
-    def choose(self, logits: Tensor, top_p: float, temperature: float | None = None) -> int:
-        """Sample from logits (V,) within the nucleus (arXiv 1904.09751); greedy at temperature 0. Spends one token."""
+    def choose(self, logits: Tensor, top_p: float, cooling: float) -> int:
+        """Sample from logits (V,) at ``cooling`` times the plan's temperature, greedy at 0. Spends one token.
+
+        Only the nucleus is sampled from (arXiv 1904.09751).
+        """
         if self.budget <= 0:
             raise OutOfTokens
         self.budget -= 1
-        temperature = self.plan.temperature if temperature is None else temperature
+        temperature = cooling * self.plan.temperature
         if temperature <= 0:
             return int(logits.argmax())
         values, order = (logits / temperature).softmax(-1).cpu().sort(descending=True)
         values[(values.cumsum(0) - values) > top_p] = 0
         return int(order[torch.multinomial(values, 1, generator=self.generator)])
 
+    def word(self, logits: Tensor) -> int:
+        """Sample a piece of a word."""
+        return self.choose(logits, 0.8, WORD_COOLING)
+
     def code(self, logits: Tensor, top_p: float) -> int:
-        """Sample a code of a medium: cooler than words."""
-        return self.choose(logits, top_p, COOLING * self.plan.temperature)
+        """Sample a code of a medium."""
+        return self.choose(logits, top_p, CODE_COOLING)
 
 
 def reply(decoder: Decoder, heard: bool) -> Iterator[Token]:
@@ -180,7 +188,7 @@ def _text_logits(decoder: Decoder, marks: tuple[int, ...]) -> Tensor:
 def _transcript(decoder: Decoder) -> Iterator[Token]:
     """What the user said, up to the mark that opens the reply; greedy, since there is one truth."""
     for _ in range(MAX_WORDS):
-        token = decoder.choose(_text_logits(decoder, (v.WRITE, v.SPEAK)), 1.0, temperature=0)
+        token = decoder.choose(_text_logits(decoder, (v.WRITE, v.SPEAK)), 1.0, cooling=0.0)
         if token >= v.TEXT_CODES:
             return
         decoder.sequence.push(token)
@@ -196,7 +204,7 @@ def _written_words(decoder: Decoder) -> Iterator[Token]:
     """Words up to the mark that closes them, which is returned and not yet in the sequence."""
     closings = _closings(decoder.plan)
     for _ in range(MAX_WORDS):
-        token = decoder.choose(_text_logits(decoder, closings), top_p=0.8)
+        token = decoder.word(_text_logits(decoder, closings))
         if token in closings:
             return token
         decoder.sequence.push(token)
@@ -208,7 +216,7 @@ def _spoken_words(decoder: Decoder) -> Iterator[Token]:
     """Words, each with its sound, up to the mark that closes them, which is returned."""
     closings = tuple(mark for mark in _closings(decoder.plan) if mark != v.AUDIO)
     for _ in range(MAX_WORDS):
-        token = decoder.choose(_text_logits(decoder, closings), top_p=0.8)
+        token = decoder.word(_text_logits(decoder, closings))
         if token in closings:
             return token
         pieces = 0
@@ -216,7 +224,7 @@ def _spoken_words(decoder: Decoder) -> Iterator[Token]:
             decoder.sequence.push(token)
             yield Token("word", token)
             pieces += 1
-            token = decoder.choose(_text_logits(decoder, (v.AUDIO,)), top_p=0.8)
+            token = decoder.word(_text_logits(decoder, (v.AUDIO,)))
         yield from _audio(decoder, "speech", MAX_WORD_CODES)
     return v.END
 

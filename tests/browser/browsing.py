@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from omni.bench.browser import FLAGS as COMMON
 
@@ -46,10 +47,17 @@ def hum(path: Path) -> Path:
 
 
 def red(path: Path) -> Path:
-    """A second of solid (220, 20, 20) at 320x240, as raw frames: one brightness and two colour planes each."""
-    brightness, blue, other_red = 76, 96, 230
-    planes = bytes([brightness]) * (320 * 240) + bytes([blue]) * (160 * 120) + bytes([other_red]) * (160 * 120)
-    path.write_bytes(b"YUV4MPEG2 W320 H240 F10:1 Ip A1:1 C420jpeg\n" + (b"FRAME\n" + planes) * 10)
+    """A second of solid (220, 20, 20) at 320x240."""
+    return still(path, Image.new("RGB", (320, 240), (220, 20, 20)))
+
+
+def still(path: Path, picture: Image.Image) -> Path:
+    """A second of one picture with even sides, as raw frames for a camera: brightness, then two planes of colour."""
+    brightness, *colours = picture.convert("YCbCr").split()
+    small = [plane.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX) for plane in colours]
+    planes = b"".join(plane.tobytes() for plane in (brightness, *small))
+    head = f"YUV4MPEG2 W{picture.width} H{picture.height} F10:1 Ip A1:1 C420jpeg\n".encode()
+    path.write_bytes(head + (b"FRAME\n" + planes) * 10)
     return path
 
 

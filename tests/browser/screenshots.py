@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from browsing import FLAGS, find_browser, launch, playwright, red, visit
+from browsing import FLAGS, find_browser, launch, playwright, still, visit
+from PIL import Image
 from processes import REPOSITORY, running
 from speaking import microphone_file
 from test_chat import ask
 from test_check import checked, finished
+from test_keeping import more
 from test_live import answered, mood, start
 
 from omni.ui.head import ABOUT, CARD, CARD_SIZE, ICON, NAME
@@ -52,7 +54,10 @@ def main() -> None:
         with running(lambda port: [*serve, str(port), str(place / "data")], log, **paths) as address:
             for width, height in VIEWS:
                 for scheme in ("light", "dark"):
-                    sound, camera = microphone_file(place / "said.wav", 60.0, *SAID), red(place / "red.y4m")
+                    sound, camera = (
+                        microphone_file(place / "said.wav", 60.0, *SAID),
+                        still(place / "camera.y4m", shown()),
+                    )
                     browser = launch(driver, f"{sound}%noloop", camera)  # whose microphone speaks once
                     for page in visit(browser, address, {"width": width, "height": height}, color_scheme=scheme):
                         take(page, arguments.out, f"{width}-{scheme}")
@@ -62,6 +67,15 @@ def main() -> None:
             shutil.copy(arguments.out / f"{state}-1440-light.png", EXAMPLES / f"{picture}.png")
         with playwright.sync_playwright() as driver:
             draw_card(driver, EXAMPLES / "screenshot.png")
+
+
+def shown() -> Image.Image:
+    """What the camera sees: one of the examples, with its background to both sides."""
+    with Image.open(EXAMPLES / "scene.png") as scene:
+        scene = scene.convert("RGB").resize((480, 480))
+    view = Image.new("RGB", (640, 480), scene.getpixel((0, 0)))
+    view.paste(scene, (80, 0))
+    return view
 
 
 def draw_card(driver: playwright.Playwright, seen: Path) -> None:
@@ -86,7 +100,7 @@ def draw_card(driver: playwright.Playwright, seen: Path) -> None:
 
 def take(page: Page, out: Path, view: str) -> None:
     """One picture of each state."""
-    for states in (engines, chat, inside, live, check, exam):
+    for states in (engines, chat, inside, live, check, exam, kept):
         for state in states(page):
             page.wait_for_timeout(400)  # for what moves
             page.screenshot(path=out / f"{state}-{view}.png")
@@ -110,8 +124,31 @@ def chat(page: Page) -> Iterator[str]:
     yield "chat-attached"
     for number, (state, words) in enumerate(ASKED.items(), 2):
         ask(page, words)
+        if state == "chat-told":
+            page.wait_for_selector("article:last-of-type img")
+            yield "chat-growing"
         finished(page, number)
         yield state
+    yield from changed(page)
+    page.set_input_files(
+        "#omni-composer > input[type=file]", {"name": "a.png", "mimeType": "", "buffer": b"no picture"}
+    )
+    page.wait_for_selector(".omni-status[data-state=failed]")
+    yield "chat-refused"
+
+
+def changed(page: Page) -> Iterator[str]:
+    """The last question in other words, and what else can be done with a reply."""
+    page.locator("article").nth(-2).hover()
+    page.locator("[title=Edit]").last.click()
+    page.locator(".omni-edit textarea").fill("make a clip where a dog bounces on pink")
+    yield "chat-editing"
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".omni-busy")
+    finished(page, len(ASKED) + 1)
+    page.click("[title='Try again as …']")
+    yield "chat-menu"
+    page.keyboard.press("Escape")
 
 
 def inside(page: Page) -> Iterator[str]:
@@ -124,6 +161,7 @@ def live(page: Page) -> Iterator[str]:
     page.get_by_role("tab", name="Live").click()
     page.wait_for_selector(".omni-go")
     yield "live-idle"
+    page.click("[title='Turn the camera on']")
     start(page)
     yield "live-listening"
     mood(page, "speaking")
@@ -144,6 +182,17 @@ def exam(page: Page) -> Iterator[str]:
     page.get_by_role("tab", name="Exam").click()
     page.wait_for_selector(".omni-marks li")
     yield "exam-stored"
+
+
+def kept(page: Page) -> Iterator[str]:
+    """What the sidebar has, and what waits for whoever comes back."""
+    page.get_by_role("tab", name="Chat").click()
+    more(page)
+    yield "chat-more"
+    page.locator("#omni-more .toggle-button").click()
+    page.click("#omni-fresh")
+    page.wait_for_selector(".omni-recent li")
+    yield "chat-again"
 
 
 if __name__ == "__main__":

@@ -10,37 +10,34 @@ from dataclasses import replace
 import numpy as np
 
 from omni.primer.training import outside, world
-from omni.primer.training.effects import EFFECTS
+from omni.primer.training.hearing import sound_of, tone, tune
 from omni.primer.training.seeing import about, claim, is_there, premise
-from omni.primer.training.sounds import NOTES, TIMBRES
 from omni.primer.training.stories import story
 from omni.primer.training.troubles import NOTHING_HEARD, nothing_shown, trouble
-from omni.primer.training.turns import Dialogue, Effect, Said, Sounding, Tone, Tune, Turn, Unknown, pick, sentence
+from omni.primer.training.turns import (
+    Dialogue,
+    Said,
+    Sounding,
+    Turn,
+    Unknown,
+    here_is,
+    pick,
+    sentence,
+)
+from omni.primer.training.wishes import open_wish
 from omni.primer.training.wordings import (
     BACKGROUND,
     COUNT_WORDS,
     DRAW,
-    DRAW_HEARD,
     FILM,
     HEARD,
-    ITS_SOUND,
-    LISTEN,
-    PLAY,
     SAY,
     SEE,
-    SOUND_OF,
     TALK,
     WATCH,
-    WHAT_SOUNDS,
     WHICH,
-    WHICH_NOTES,
 )
 from omni.primer.training.world import Clip, Scene, Thing, article, caption, clip_caption
-
-
-def here_is(scene: Scene) -> str:
-    """What Primer says with a picture."""
-    return f"Here {'are' if scene.count > 1 else 'is'} {caption(scene)}."
 
 
 def uncoloured(shown: Scene | Clip) -> Scene | Clip:
@@ -235,41 +232,6 @@ def arithmetic(rng: np.random.Generator, most: int = 10) -> tuple[tuple[str], st
     return (question,), sentence(f"{COUNT_WORDS[first]} {word} {COUNT_WORDS[second]} is {COUNT_WORDS[result]}")
 
 
-def tone(rng: np.random.Generator) -> Dialogue:
-    """A note that is named, or played."""
-    note = Tone(pick(rng, tuple(NOTES)), pick(rng, TIMBRES))
-    if rng.random() < 0.5:
-        return Dialogue((Turn((note, pick(rng, LISTEN)), f"I hear {note.words}."),))
-    return Dialogue((Turn((pick(rng, PLAY).format(note.words),), f"Here is {note.words}.", note),))
-
-
-def tune(rng: np.random.Generator) -> Dialogue:
-    """Two to four notes that are named, or played."""
-    notes = tuple(pick(rng, tuple(NOTES)) for _ in range(rng.integers(2, 5)))
-    played = Tune(notes, pick(rng, TIMBRES))
-    if rng.random() < 0.4:
-        return Dialogue((Turn((played, pick(rng, WHICH_NOTES)), f"I hear {played.words}."),))
-    return Dialogue((Turn((pick(rng, PLAY).format(played.words),), f"Here is {played.words}.", played),))
-
-
-def sound_of(rng: np.random.Generator) -> Dialogue:
-    """The sound of a thing: made for its name or its picture, named, or drawn."""
-    if rng.random() < 0.09:
-        silent = article(pick(rng, [name for name in world.GLYPHS if name not in EFFECTS]))
-        return Dialogue((Turn((pick(rng, SOUND_OF).format(silent),), outside.ANSWER),))
-    name = pick(rng, tuple(EFFECTS))
-    effect, kind = Effect(name), rng.random()
-    if kind < 0.35:
-        return Dialogue((Turn((effect, pick(rng, WHAT_SOUNDS)), f"I hear {effect.words}."),))
-    scene = world.alone(Thing(name), rng)
-    if kind < 0.5:
-        return Dialogue((Turn((effect, pick(rng, DRAW_HEARD)), here_is(scene), scene),))
-    answer = sentence(f"{effect.words} {EFFECTS[name][0]}")
-    if kind < 0.65:
-        return Dialogue((Turn((scene, pick(rng, ITS_SOUND)), answer, effect),))
-    return Dialogue((Turn((pick(rng, SOUND_OF).format(effect.words),), answer, effect),))
-
-
 def unknown(rng: np.random.Generator) -> Dialogue:
     return Dialogue((Turn((Unknown(), pick(rng, SEE)), "I do not know what this is yet."),))
 
@@ -344,7 +306,7 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 KINDS = (  # kind, share of dialogues
     (draw, 0.14), (describe, 0.16), (ask, 0.11), (watch, 0.02), (film, 0.09), (say, 0.28), (heard, 0.04), (talk, 0.05),
     (add_up, 0.04), (tone, 0.07), (tune, 0.03), (sound_of, 0.06), (unknown, 0.005), (follow_up, 0.05),
-    (trouble, 0.03), (quiz, 0.03), (story, 0.025),
+    (trouble, 0.03), (quiz, 0.03), (story, 0.025), (open_wish, 0.05),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.2  # of all dialogues go on with a request that has nothing to do with the first, a quarter with small talk

@@ -32,7 +32,9 @@ NOUNS = (
     "a giraffe", "a rhinoceros", "the universe", "einstein", "a bridge", "philosophy", "jazz music", "a laptop",
     "the moon landing", "a spaceship", "climate change", "a doctor", "cancer", "a potato", "sushi", "a jellyfish",
     "a zebra", "my homework", "a skeleton", "the alphabet", "a lawyer", "new york", "a submarine", "mozart",
-    "a telescope", "the brain", "a kangaroo", "poetry", "rice",
+    "a telescope", "the brain", "a kangaroo", "poetry", "rice", "a face", "a smiley", "a man", "a woman", "a girl",
+    "a boy", "a baby", "a person", "a hand", "a chair", "a table", "the sea", "a river", "a city", "a street", "a door",
+    "a shoe", "a hat", "a ship", "a truck", "a motorbike", "a christmas tree", "a beach", "a window", "a phone",
 )  # fmt: skip
 
 

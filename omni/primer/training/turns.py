@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from omni.primer.training.world import Clip, Scene, article
+from omni.primer.training.world import Clip, Scene, article, caption
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,11 @@ class Dialogue:
 def pick(rng: np.random.Generator, options):
     """One of a sequence, each as likely."""
     return options[int(rng.integers(len(options)))]
+
+
+def here_is(scene: Scene) -> str:
+    """What Primer says with a picture."""
+    return f"Here {'are' if scene.count > 1 else 'is'} {caption(scene)}."
 
 
 def sentence(words: str) -> str:

@@ -135,7 +135,8 @@ const draw = () => {
   document.body.classList.toggle("omni-busy", busy);
   if (wasBusy && !busy) document.dispatchEvent(new Event("omni-idle"));
   if (messages.length && !busy) document.dispatchEvent(new Event("omni-settled"));
-  view.scrollTop = messages.length && following ? view.scrollHeight : view.scrollTop;
+  if (!messages.length) view.scrollTop = 0;
+  else if (following) view.scrollTop = view.scrollHeight;
 };
 
 const grow = () => {
