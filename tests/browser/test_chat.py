@@ -234,6 +234,15 @@ def test_a_second_visitor_is_told_to_wait(page: Page, browser, server):
 
 
 @pytest.mark.parametrize("view", [{"width": 390, "height": 844}], indirect=True)
+def test_a_new_chat_begins_at_its_top(page: Page):
+    ask(page, "everything")
+    done(page)
+    assert page.evaluate("document.querySelector('.omni-scroller').scrollTop") > 0
+    page.click("#omni-fresh")
+    expect(page.locator(".omni-welcome h1")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("view", [{"width": 390, "height": 844}], indirect=True)
 def test_a_phone_needs_no_sideways_scrolling(page: Page):
     for step in (lambda: None, lambda: (ask(page, "everything " + "wide" * 40), done(page))):
         step()
