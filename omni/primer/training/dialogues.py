@@ -306,7 +306,7 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[str, Scene]:
 KINDS = (  # kind, share of dialogues
     (draw, 0.14), (describe, 0.16), (ask, 0.11), (watch, 0.02), (film, 0.09), (say, 0.28), (heard, 0.04), (talk, 0.05),
     (add_up, 0.04), (tone, 0.07), (tune, 0.03), (sound_of, 0.06), (unknown, 0.005), (follow_up, 0.05),
-    (trouble, 0.03), (quiz, 0.03), (story, 0.025), (open_wish, 0.05),
+    (trouble, 0.03), (quiz, 0.03), (story, 0.025), (open_wish, 0.12),
 )  # fmt: skip
 NOTHING = 0.04  # of all dialogues ask about what was never shown
 SEQUEL = 0.2  # of all dialogues go on with a request that has nothing to do with the first, a quarter with small talk

@@ -53,6 +53,13 @@ def manual() -> tuple[str, ...]:
     return tuple(sorted({words for words in sentences if 4 <= len(words.split()) <= 14}))
 
 
+def noun(rng: np.random.Generator) -> str:
+    """Something that is not in the book, and not kept for the exam."""
+    while held_out(key := NOUNS[rng.integers(len(NOUNS))]):
+        pass
+    return key
+
+
 def question(rng: np.random.Generator, for_exam: bool = False) -> str:
     """A question or a sentence that has no answer in the book."""
     while True:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from omni.primer.training import world
+from omni.primer.training import outside, world
 from omni.primer.training.effects import EFFECTS
 from omni.primer.training.hearing import any_tune, told
 from omni.primer.training.turns import Dialogue, Effect, Turn, here_is, pick
@@ -51,19 +51,21 @@ FEWER = "Four is the most that I draw."
 def open_wish(rng: np.random.Generator) -> Dialogue:
     """A wish that says less than the book, or more."""
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.14:
         scene = world.random_scene(rng)
         return _made(pick(rng, ANY_PICTURE), here_is(scene), scene)
-    if kind < 0.3:
+    if kind < 0.22:
         return _filmed(pick(rng, ANY_CLIP), world.random_clip(rng))
-    if kind < 0.42:
+    if kind < 0.36:
         return _heard(rng)
     if kind < 0.46:
+        return Dialogue((Turn((pick(rng, (*DRAW[:-1], *FILM)).format(outside.noun(rng)),), outside.ANSWER),))
+    if kind < 0.5:
         return Dialogue((Turn((pick(rng, ANY_WORDS),), pick(rng, pick(rng, TALK[:3])[1]), spoken=True),))
-    if kind < 0.52:
+    if kind < 0.56:
         thing = world.random_thing(rng, "")
         return _filmed(pick(rng, FILM).format(article(thing.words)), _clip_of(thing, rng))
-    wish, before, scene = pick(rng, (_of_a_kind, _bare, _together, _coloured, _too_many))(rng)
+    wish, before, scene = pick(rng, (_of_a_kind,) * 3 + (_bare, _bare, _together, _together, _coloured, _too_many))(rng)
     return _made(pick(rng, DRAW).format(wish), before + here_is(scene), scene)
 
 
