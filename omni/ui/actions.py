@@ -30,7 +30,7 @@ from omni.ui.composer import tray_value, wish_of
 from omni.ui.draft import Draft
 from omni.ui.look import NO_TURN, NOTHING, Look
 from omni.ui.pacing import OneAtATime
-from omni.ui.past import NONE, name_of, past_value
+from omni.ui.past import name_of, past_value
 from omni.ui.player import SILENT, Voice
 from omni.ui.suggestions import Suggestion
 from omni.ui.thread import growing_value, thread_value
@@ -147,14 +147,13 @@ class Actions:
     def turn_to(self, here: Visit, event: gr.EventData) -> Screen:
         """Go over to another version of a message, and to what came after it."""
         here = visit.turn_to(here, int(event.index), int(event.version))
-        return Screen(here, thread=thread_value(here), player=SILENT, status=status.quiet())
+        return Screen(**_standing(here), player=SILENT, status=status.quiet())
 
     @when_idle
     def rate(self, here: Visit, event: gr.EventData) -> Screen:
         """Remember whether a reply is liked; null takes it back."""
         liked = None if event.liked is None else bool(event.liked)
-        here = visit.rate(here, int(event.index), liked)
-        return Screen(here, thread=thread_value(here))
+        return Screen(**_standing(visit.rate(here, int(event.index), liked)))
 
     @when_idle
     def take_back(self, here: Visit, laid: Laid, words: str) -> Screen:
@@ -165,8 +164,7 @@ class Actions:
     def clear(self, here: Visit | None) -> Screen:
         """Forget everything and begin anew."""
         visit.leave(here)
-        here = visit.enter(self.root)
-        return Screen(here, (), thread_value(here), SILENT, [], "", status.quiet(), tokens=NOTHING, turn=NO_TURN)
+        return _begun(visit.enter(self.root))
 
     def save(self, here: Visit | None) -> Screen:
         """Hand the conversation over as one file."""
@@ -183,10 +181,6 @@ class Actions:
         """Go on with a chat that the browser kept, from its description and its media."""
         yield from self._opened(here, [Path(upload) for upload in uploads])
 
-    def keep(self, here: Visit | None) -> str:
-        """Hand the thread over to the browser, which keeps it."""
-        return NONE if here is None else past_value(here)
-
     def stop(self, here: Visit | None) -> Screen:
         """End the reply where it is. One that has begun finishes by itself in ``answer``; one in the queue, here."""
         if here is None or here.turn is None:
@@ -194,8 +188,7 @@ class Actions:
         self.model.end(here.turn.name)
         if self.answering(here):
             return Screen()
-        here = visit.settle(here)
-        return Screen(here, thread=thread_value(here), status=status.stopped())
+        return Screen(**_standing(visit.settle(here)), status=status.stopped())
 
     def answer(self, here: Visit | None, tells: bool, *wishes: Any) -> Iterator[Screen]:
         """Let the engine reply to the question of the visit, and show it as it comes.
@@ -254,8 +247,7 @@ class Actions:
             for upload in uploads:
                 upload.unlink(missing_ok=True)
         visit.leave(here)
-        screen = Screen(opened, (), thread_value(opened), SILENT, [], "", status.quiet(), tokens=NOTHING, turn=NO_TURN)
-        yield screen._replace(past=past_value(opened, name_of(uploads)))
+        yield _begun(opened)._replace(past=past_value(opened, name_of(uploads)))
 
     def _accept(self, upload: Path, folder: Path, count: int) -> tuple[tuple[Part, ...], str]:
         """The upload as parts and a notice, if there is room for it; see ``attached``. Raises Refused."""
@@ -275,6 +267,19 @@ def sentence_of(error: Exception) -> str:
     return status.OUR_FAULT
 
 
+def _begun(here: Visit) -> Screen:
+    """Another thread than the one on the page."""
+    shown = _standing(here)
+    return Screen(
+        **shown, laid=(), player=SILENT, tray=[], words="", status=status.quiet(), tokens=NOTHING, turn=NO_TURN
+    )
+
+
+def _standing(here: Visit) -> dict[str, Any]:
+    """A thread that nothing is added to, as the page shows it and as the browser keeps it."""
+    return {"visit": here, "thread": thread_value(here), "past": past_value(here)}
+
+
 def _asking(here: Visit, **composer: Any) -> Screen:
     """A question that begins to be answered."""
     if here.turn is None:
@@ -289,8 +294,8 @@ def _returning(here: Visit, laid: Laid, words: str, line: Any) -> Screen:
     if here.returned is not None:
         laid = (*here.returned.attached, *laid)
         words = "\n".join(filter(None, (here.returned.text, words)))
-    here = replace(here, returned=None)
-    return Screen(here, laid, thread_value(here), SILENT, tray_value(laid), words, line)
+    shown = _standing(replace(here, returned=None))
+    return Screen(**shown, laid=laid, player=SILENT, tray=tray_value(laid), words=words, status=line)
 
 
 def _ended(here: Visit, voice: Voice) -> Screen:
@@ -302,7 +307,7 @@ def _ended(here: Visit, voice: Voice) -> Screen:
         raise OmniError("The model had nothing to say to this; please try again or ask it differently.")
     here = visit.conclude(here)
     player = voice.value(draft.speech, complete=True)
-    return Screen(here, thread=thread_value(here), player=player, status=status.finished(draft))
+    return Screen(**_standing(here), player=player, status=status.finished(draft))
 
 
 def _looked_into(screen: Screen, look: Look) -> Screen:
@@ -311,4 +316,4 @@ def _looked_into(screen: Screen, look: Look) -> Screen:
 
 
 def _stopped_at(here: Visit, line: status.Status) -> Screen:
-    return Screen(here, thread=thread_value(here), player=SILENT, status=line)
+    return Screen(**_standing(here), player=SILENT, status=line)

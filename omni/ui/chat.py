@@ -78,5 +78,4 @@ def _wire(actions: Actions, composer: Composer, screen: list[gr.components.Compo
     composer.kept.save.click(actions.save, [here], screen, **light)
     composer.kept.open.upload(actions.open, [here, composer.kept.open], screen, **light)
     composer.kept.reopen.upload(actions.reopen, [here, composer.kept.reopen], screen, **light)
-    composer.kept.past.keep(actions.keep, [here], [composer.kept.past], **light)
     tray.detach(actions.detach, [laid], screen, **light)

@@ -1,5 +1,5 @@
 // Past chats, which this browser keeps and nobody else: what was said in one store, the files of it in another, where their
-// keys are [chat, file]. Value, as JSON: {name, of, told, files: {name: path}}, the thread as it stands, or null. Trigger: keep.
+// keys are [chat, file]. Value, as JSON: {name, of, told, files: {name: path}}, the thread as it stands, or null.
 const MOST = 50;  // chats; then the oldest goes
 const SHOWN = 3;  // of them on the first page
 const OFF = "omni-past-off";
@@ -98,7 +98,7 @@ const list = (shown) => [node("h3", { textContent: "Past chats" }), node("ol", {
 const draw = () => {
   const mine = node("input", { type: "checkbox", checked: keeps(), on: { change: () => {
     mine.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "");
-    settled();
+    standing();
   } } });
   root.replaceChildren(...(chats.length ? list(chats) : []), node("footer", {},
     node("label", {}, mine, node("span", { textContent: "Keep chats in this browser" })),
@@ -110,12 +110,11 @@ const draw = () => {
 };
 const welcome = () => document.querySelector(".omni-recent")?.replaceChildren(...(chats.length ? list(chats.slice(0, SHOWN)) : []));
 
-const settled = () => { if (keeps()) trigger("keep"); };
 let turn = Promise.resolve();  // one after the other
-watch("value", () => {
+const standing = () => {
   const told = JSON.parse(props.value);
   if (told && keeps()) turn = turn.then(safely(async () => { await keep(told); await refresh(); }));
-});
-document.addEventListener("omni-settled", settled);
+};
+watch("value", standing);
 document.addEventListener("omni-welcome", () => { here = null; draw(); });
 safely(refresh)();

@@ -134,7 +134,6 @@ const draw = () => {
   const wasBusy = document.body.classList.contains("omni-busy");
   document.body.classList.toggle("omni-busy", busy);
   if (wasBusy && !busy) document.dispatchEvent(new Event("omni-idle"));
-  if (messages.length && !busy) document.dispatchEvent(new Event("omni-settled"));
   if (!messages.length) view.scrollTop = 0;
   else if (following) view.scrollTop = view.scrollHeight;
 };
