@@ -78,8 +78,8 @@ def wish(*outputs: str, **more) -> Wish:
 
 
 def told(events) -> list:
-    """Everything but what is only being done, and words that are none."""
-    return [event for event in events if not isinstance(event, Progress) and event != TextDelta("")]
+    """Everything but what is only being done."""
+    return [event for event in events if not isinstance(event, Progress)]
 
 
 def check_same(near: list, distant: list) -> None:

@@ -124,11 +124,14 @@ class Writer:
         self.tally.made("text")
         self.words.append(token)
         text = self.tokenizers.text.decode(self.words).lstrip()
-        if not self.shows_text or text.endswith("\ufffd"):  # half a character: wait for the rest
+        fresh = text[len(self.told) :]
+        if (
+            not self.shows_text or not fresh or text.endswith("\ufffd")
+        ):  # a space, or half a character: wait for the rest
             yield Progress("Answering")
             return
         self.tally.note("text")
-        yield TextDelta(self.opening + text[len(self.told) :])
+        yield TextDelta(self.opening + fresh)
         self.opening, self.told = "", text
 
     def _sound(self, code: int) -> Iterator[Event]:
