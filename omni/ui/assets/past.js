@@ -115,6 +115,9 @@ const standing = () => {
   const told = JSON.parse(props.value);
   if (told && keeps()) turn = turn.then(safely(async () => { await keep(told); await refresh(); }));
 };
-watch("value", standing);
+let seen = null;  // the end of a reply brings the same value twice
+watch("value", () => {
+  if (props.value !== seen) { seen = props.value; standing(); }
+});
 document.addEventListener("omni-welcome", () => { here = null; draw(); });
 safely(refresh)();
