@@ -125,9 +125,7 @@ class Writer:
         self.words.append(token)
         text = self.tokenizers.text.decode(self.words).lstrip()
         fresh = text[len(self.told) :]
-        if (
-            not self.shows_text or not fresh or text.endswith("\ufffd")
-        ):  # a space, or half a character: wait for the rest
+        if not self.shows_text or not fresh or text.endswith("\ufffd"):  # nothing yet, or half a character
             yield Progress("Answering")
             return
         self.tally.note("text")

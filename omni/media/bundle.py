@@ -25,9 +25,7 @@ from omni.media.limits import LIMITS, Limits
 NAME = "conversation.json"
 FORMAT, VERSION = "omni-playground", 1
 MOST_JSON = 16 * 2**20  # bytes
-MOST_LIST = (
-    2**20
-)  # bytes that a ZIP's list of its entries may have: it becomes objects before anything can be looked at
+MOST_LIST = 2**20  # bytes of a ZIP's list of its entries, all of which become objects when it is opened
 WORDS = 100_000  # characters of one text: a reply may be longer than what a visitor types
 KINDS: dict[type, tuple[str, str]] = {  # the key of a part's file, and of its words
     Image: ("image", "caption"),

@@ -84,7 +84,7 @@ def confine(limits: Limits, count: int = 1) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # the signal at the first says why, the second kills
     for what, bound in (
         (resource.RLIMIT_AS, limits.decode_bytes),
-        (resource.RLIMIT_FSIZE, 4 * (limits.upload_bytes if count == 1 else limits.saved_bytes)),
+        (resource.RLIMIT_FSIZE, 4 * min(count * limits.upload_bytes, limits.saved_bytes)),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 3),  # 0, 1 and 2 are open: no name can be opened and no connection made
     ):
@@ -93,7 +93,7 @@ def confine(limits: Limits, count: int = 1) -> None:
 
 def _seconds(limits: Limits, count: int) -> float:
     """The wall clock in which ``count`` files have to be read."""
-    return limits.decode_seconds if count == 1 else min(count * limits.decode_seconds, limits.saved_seconds)
+    return min(count * limits.decode_seconds, limits.saved_seconds)
 
 
 def _environment() -> dict[str, str]:

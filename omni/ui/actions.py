@@ -269,10 +269,8 @@ def sentence_of(error: Exception) -> str:
 
 def _begun(here: Visit) -> Screen:
     """Another thread than the one on the page."""
-    shown = _standing(here)
-    return Screen(
-        **shown, laid=(), player=SILENT, tray=[], words="", status=status.quiet(), tokens=NOTHING, turn=NO_TURN
-    )
+    composer = {"laid": (), "tray": [], "words": ""}
+    return Screen(**_standing(here), **composer, player=SILENT, status=status.quiet(), tokens=NOTHING, turn=NO_TURN)
 
 
 def _standing(here: Visit) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from omni.primer.training.turns import (
     Turn,
     Unknown,
     here_is,
+    here_is_a_clip,
     pick,
     sentence,
 )
@@ -71,7 +72,7 @@ def draw(rng: np.random.Generator, scene: Scene | None = None, full: bool = Fals
 
 def describe(rng: np.random.Generator, scene: Scene | None = None) -> Dialogue:
     """A picture in words; a small or a big thing is the hardest to name, and shown more often than the others."""
-    scene = scene or (world.sized_scene(rng) if rng.random() < 0.3 else world.random_scene(rng))
+    scene = scene or (world.scene_where(rng, lambda one: one.size) if rng.random() < 0.3 else world.random_scene(rng))
     request = (pick(rng, SEE),) if rng.random() < 0.9 else ()
     return Dialogue((Turn((scene, *request), f"I see {caption(world.canonical(scene))}."),), scene)
 
@@ -172,7 +173,7 @@ def film(rng: np.random.Generator, clip: Clip | None = None, full: bool = False)
         )
     if not full and rng.random() < 0.25:
         words = words.removesuffix(f" on {clip.background}")
-    return Dialogue((Turn((pick(rng, FILM).format(words),), f"Here is a clip: {clip_caption(clip)}.", clip),), clip)
+    return Dialogue((Turn((pick(rng, FILM).format(words),), here_is_a_clip(clip), clip),), clip)
 
 
 def say(rng: np.random.Generator) -> Dialogue:
@@ -263,7 +264,7 @@ def _next(first: Turn, scene: Scene, rng: np.random.Generator) -> Turn:
         clip = pick(rng, [clip for clip in clips if not clip.held_out])
         verb = world.MOTIONS[clip.motion]
         request = pick(rng, ("now make a clip where it {}", "make a clip where it {}", "a clip where it {}"))
-        return Turn((request.format(verb),), f"Here is a clip: {clip_caption(clip)}.", clip)
+        return Turn((request.format(verb),), here_is_a_clip(clip), clip)
     request, changed = allowed_change(scene, rng)
     return Turn((request,), here_is(changed), changed)
 

@@ -37,9 +37,7 @@ def _premise(rng: np.random.Generator) -> tuple[tuple[Shown, ...], str]:
 
 
 def _claim(rng: np.random.Generator) -> tuple[tuple[Shown, ...], str]:
-    scene = world.random_scene(rng)
-    while scene.other or scene.count > 1:
-        scene = world.random_scene(rng)
+    scene = world.scene_where(rng, lambda one: not one.other and one.count == 1)
     question, answer = claim(scene, rng)
     return (scene, question), answer
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from omni.primer.training.world import Clip, Scene, article, caption
+from omni.primer.training.world import Clip, Scene, article, caption, clip_caption
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,11 @@ def pick(rng: np.random.Generator, options):
 def here_is(scene: Scene) -> str:
     """What Primer says with a picture."""
     return f"Here {'are' if scene.count > 1 else 'is'} {caption(scene)}."
+
+
+def here_is_a_clip(clip: Clip) -> str:
+    """What Primer says with a clip."""
+    return f"Here is a clip: {clip_caption(clip)}."
 
 
 def sentence(words: str) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 from omni.primer.training import outside, world
 from omni.primer.training.effects import EFFECTS
 from omni.primer.training.hearing import any_tune, told
-from omni.primer.training.turns import Dialogue, Effect, Turn, here_is, pick
+from omni.primer.training.turns import Dialogue, Effect, Turn, here_is, here_is_a_clip, pick
 from omni.primer.training.wordings import DRAW, FILM, TALK
-from omni.primer.training.world import Clip, Scene, Thing, article, clip_caption
+from omni.primer.training.world import Clip, Scene, Thing, article
 
 ANY_PICTURE = (
     "draw something", "draw a picture", "draw anything", "draw me something", "draw me something nice", "can you draw",
@@ -74,7 +74,7 @@ def _made(request: str, reply: str, scene: Scene) -> Dialogue:
 
 
 def _filmed(request: str, clip: Clip) -> Dialogue:
-    return Dialogue((Turn((request,), f"Here is a clip: {clip_caption(clip)}.", clip),))
+    return Dialogue((Turn((request,), here_is_a_clip(clip), clip),))
 
 
 def _heard(rng: np.random.Generator) -> Dialogue:
@@ -104,10 +104,7 @@ def _bare(rng: np.random.Generator) -> Wish:
 
 def _together(rng: np.random.Generator) -> Wish:
     """Two things, wherever they stand."""
-    while True:
-        scene = world.random_scene(rng)
-        if scene.other and scene.relation in ("left of", "right of"):
-            break
+    scene = world.scene_where(rng, lambda one: one.relation in ("left of", "right of"))
     return f"{article(scene.thing.words)} and {article(scene.other.words)}", "", scene
 
 

@@ -8,6 +8,7 @@ Knows nothing of tokens or of speech.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -191,12 +192,11 @@ def random_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
             return scene
 
 
-def sized_scene(rng: np.random.Generator) -> Scene:
-    """One small or big thing, from the training part of the book."""
-    while True:
-        scene = random_scene(rng)
-        if scene.size:
-            return scene
+def scene_where(rng: np.random.Generator, fits: Callable[[Scene], object]) -> Scene:
+    """A scene of the training part of the book that ``fits``."""
+    while not fits(scene := random_scene(rng)):
+        pass
+    return scene
 
 
 def alone(thing: Thing, rng: np.random.Generator) -> Scene:
